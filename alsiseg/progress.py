@@ -1,0 +1,18 @@
+"""Progress with the time left, the same in a terminal, a notebook and a log."""
+
+import sys
+from collections.abc import Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+
+def steps(iterable: Iterable[Item] | None, what: str, total: int | None = None) -> "tqdm[Item]":
+    """Pass `iterable` on and show on standard error how far it is and how long it has left.
+
+    With no iterable the caller moves the bar with ``update``. Nothing is drawn for work that
+    ends within two seconds.
+    """
+    return tqdm(iterable, desc=what, total=total, delay=2, mininterval=0.5, file=sys.stderr, leave=False)
