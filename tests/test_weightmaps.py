@@ -1,0 +1,157 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from alsiseg.phases import Phase
+from alsiseg.weightmaps import (
+    PUBLISHED_SETTINGS,
+    PixelWeights,
+    interface_mask,
+    silicon_mask,
+    weight_map,
+)
+
+SI, AL = Phase.SILICON, Phase.ALUMINIDE
+slices = hnp.arrays(np.uint8, st.tuples(st.integers(3, 9), st.integers(3, 9)), elements=st.integers(0, 2))
+tiny_slices = hnp.arrays(
+    np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=4), elements=st.integers(0, 2)
+)
+stacks = hnp.arrays(
+    np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5), elements=st.integers(0, 2)
+)
+
+
+def slide_window_2(labels, centres):
+    """Slide Window 2 of Fig. 3 literally: mark the window if it holds both phases."""
+    output_2 = np.zeros(labels.shape, dtype=bool)
+    for y, x in centres:
+        window = (slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2))
+        if (labels[window] == SI).any() and (labels[window] == AL).any():
+            output_2[window] = True
+    return output_2
+
+
+def all_centres(labels):
+    return list(product(range(labels.shape[0]), range(labels.shape[1])))
+
+
+def inner_centres(labels):
+    return list(product(range(1, labels.shape[0] - 1), range(1, labels.shape[1] - 1)))
+
+
+@given(tiny_slices)
+def test_interface_is_what_the_sliding_window_of_the_paper_marks(labels):
+    assert np.array_equal(interface_mask(labels), slide_window_2(labels, all_centres(labels)))
+
+
+@given(slices)
+def test_windows_cut_by_the_border_and_windows_kept_inside_mark_the_same(labels):
+    mask = interface_mask(labels)
+    assert np.array_equal(mask, slide_window_2(labels, all_centres(labels)))
+    assert np.array_equal(mask, slide_window_2(labels, inner_centres(labels)))
+
+
+@pytest.mark.parametrize("shape", [(130, 64), (64, 257)])
+def test_large_slices_agree_with_the_sliding_window(shape):
+    labels = np.random.default_rng(3).choice(3, shape, p=[0.9, 0.05, 0.05]).astype(np.uint8)
+    assert np.array_equal(interface_mask(labels), slide_window_2(labels, all_centres(labels)))
+
+
+def test_two_touching_pixels_mark_four_by_three_pixels_of_a_slice_eight_wide():
+    labels = np.zeros((7, 8), dtype=np.uint8)
+    labels[3, 3], labels[3, 4] = SI, AL
+    expected = np.zeros((7, 8), dtype=bool)
+    expected[1:6, 2:6] = True  # centres at rows 2-4, columns 3-4, each with its window
+    assert np.array_equal(interface_mask(labels), expected)
+
+
+def test_phases_two_pixels_apart_share_a_window_and_three_apart_do_not():
+    labels = np.zeros((5, 9), dtype=np.uint8)
+    labels[2, 2], labels[2, 4] = SI, AL
+    assert interface_mask(labels).sum() == 15  # three centres in one column: 5 rows x 3 columns
+    labels[2, 4], labels[2, 5] = Phase.MATRIX, AL
+    assert not interface_mask(labels).any()
+
+
+def test_windows_do_not_reach_around_the_ends_of_rows():
+    labels = np.zeros((6, 5), dtype=np.uint8)
+    labels[2, 4], labels[3, 0] = SI, AL
+    assert not interface_mask(labels).any()
+
+
+def test_windows_stay_in_the_slice_plane():
+    labels = np.zeros((2, 5, 5), dtype=np.uint8)
+    labels[0, 2, 2], labels[1, 2, 2] = SI, AL
+    assert not interface_mask(labels).any()
+
+
+@given(stacks)
+def test_a_stack_is_weighted_slice_by_slice(labels):
+    for of in (silicon_mask, interface_mask, weight_map):
+        assert np.array_equal(of(labels), np.stack([of(labels_yx) for labels_yx in labels]))
+
+
+@given(stacks)
+def test_weights_follow_the_table_of_the_paper(labels):
+    weights = PixelWeights(matrix=0.5, silicon=1.15, interface=1.2)
+    output_1, output_2 = silicon_mask(labels), interface_mask(labels)
+    weight = weight_map(labels, weights)
+    assert weight.dtype == np.float32
+    assert (weight[output_2] == np.float32(1.2)).all()  # with and without silicon
+    assert (weight[output_1 & ~output_2] == np.float32(1.15)).all()
+    assert (weight[~output_1 & ~output_2] == np.float32(0.5)).all()
+
+
+@given(stacks)
+def test_silicon_and_aluminide_are_interchangeable_in_the_interface(labels):
+    swapped = np.array([Phase.MATRIX, AL, SI], dtype=np.uint8)[labels]
+    assert np.array_equal(interface_mask(labels), interface_mask(swapped))
+
+
+@given(stacks)
+def test_the_best_setting_of_the_paper_is_the_default(labels):
+    assert np.array_equal(weight_map(labels), weight_map(labels, PixelWeights(1.0, 1.25, 1.5)))
+
+
+def test_the_published_settings_start_without_weights_and_end_with_the_default():
+    assert [(w.matrix, w.silicon, w.interface) for w in PUBLISHED_SETTINGS] == [
+        (1.0, 1.0, 1.0),
+        (1.0, 1.15, 1.2),
+        (1.0, 1.25, 1.5),
+    ]
+    assert PUBLISHED_SETTINGS[-1] == PixelWeights()
+
+
+def test_labels_are_left_as_they_were_and_may_be_a_view():
+    whole = np.random.default_rng(4).integers(0, 3, (12, 14), dtype=np.uint8)
+    before = whole.copy()
+    view = whole[::-2, 1::3]
+    assert np.array_equal(interface_mask(view), interface_mask(view.copy()))
+    assert np.array_equal(weight_map(view), weight_map(view.copy()))
+    assert np.array_equal(whole, before)
+
+
+def test_labels_of_other_integer_types_give_the_same_map():
+    labels = np.random.default_rng(4).integers(0, 3, (12, 14))
+    assert np.array_equal(weight_map(labels), weight_map(labels.astype(np.uint8)))
+
+
+@pytest.mark.parametrize("name", ["matrix", "silicon", "interface"])
+@pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
+def test_weights_that_are_not_above_zero_are_refused_by_name(name, weight):
+    with pytest.raises(ValueError, match=f"the {name} weight must be a finite number above 0, got"):
+        PixelWeights(**{name: weight})
+
+
+@pytest.mark.parametrize("of", [silicon_mask, interface_mask, weight_map])
+def test_what_is_no_label_slice_is_refused(of):
+    with pytest.raises(TypeError, match="whole numbers"):
+        of(np.zeros((4, 4), dtype=np.float32))
+    with pytest.raises(ValueError, match="found 0, 7"):
+        of(np.array([[0, 7]], dtype=np.uint8))
+    with pytest.raises(ValueError, match=r"slice \(Y, X\) or a stack .* got shape \(4,\)"):
+        of(np.zeros(4, dtype=np.uint8))
