@@ -1,0 +1,246 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from alsiseg import metrics, topology
+from alsiseg.phases import NETWORKS, Phase, network_mask
+from alsiseg.weightmaps import interface_mask
+
+MATRIX, SI, AL = Phase
+shapes = hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)
+label_volumes = hnp.arrays(np.uint8, shapes, elements=st.integers(0, 2))
+
+
+@st.composite
+def label_pairs(draw):
+    shape = draw(shapes)
+    volumes = hnp.arrays(np.uint8, shape, elements=st.integers(0, 2))
+    return draw(volumes), draw(volumes)
+
+
+def bridge_labels():
+    """Return two silicon plates that only an aluminide column joins, 1000 voxels in all."""
+    labels_zyx = np.zeros((10, 10, 10), dtype=np.uint8)
+    labels_zyx[1, 2:7, 2:6] = SI  # 20 voxels
+    labels_zyx[6, 2:7, 2:8] = SI  # 30 voxels
+    labels_zyx[2:6, 4, 4] = AL  # 4 voxels
+    return labels_zyx
+
+
+def test_networks_of_a_bridge_have_the_measures_a_person_counts():
+    measures = metrics.measure_networks(bridge_labels())
+    assert list(measures) == ["silicon", "aluminides", "hybrid"]
+    assert measures["silicon"] == metrics.NetworkMeasure(50, 5.0, 0.6, 2, 2)
+    assert measures["aluminides"] == metrics.NetworkMeasure(4, 0.4, 1.0, 1, 1)
+    assert measures["hybrid"] == metrics.NetworkMeasure(54, 5.4, 1.0, 1, 1)
+
+
+def test_a_voxel_size_gives_the_euler_number_per_cubic_millimetre():
+    measure = metrics.measure_networks(bridge_labels(), voxel_size_um=10.0)["silicon"]
+    assert measure.euler_density_per_mm3 == pytest.approx(2 / 0.1**3)  # 100 um cubed
+
+
+def test_connectivity_is_passed_on():
+    labels_zyx = np.zeros((3, 3, 3), dtype=np.uint8)
+    labels_zyx[0, 0, 0] = labels_zyx[1, 1, 1] = SI
+    assert metrics.measure_networks(labels_zyx)["silicon"].n_components == 1
+    measure = metrics.measure_networks(labels_zyx, connectivity=6)["silicon"]
+    assert (measure.n_components, measure.euler_number, measure.interconnectivity) == (2, 2, 0.5)
+
+
+@given(label_volumes, st.sampled_from([6, 26]))
+def test_measures_are_those_of_the_networks_taken_alone(labels_zyx, connectivity):
+    for name, measure in metrics.measure_networks(labels_zyx, connectivity=connectivity).items():
+        network_zyx = network_mask(labels_zyx, name)
+        assert measure.n_voxels == np.count_nonzero(network_zyx)
+        assert measure.euler_number == topology.euler_number(network_zyx, connectivity=connectivity)
+        assert measure.interconnectivity == topology.interconnectivity(network_zyx, connectivity=connectivity)
+
+
+@given(label_volumes)
+def test_swapping_silicon_and_aluminides_swaps_their_measures(labels_zyx):
+    swapped_zyx = np.array([MATRIX, AL, SI], dtype=np.uint8)[labels_zyx]
+    ours, swapped = metrics.measure_networks(labels_zyx), metrics.measure_networks(swapped_zyx)
+    assert ours["silicon"] == swapped["aluminides"]
+    assert ours["aluminides"] == swapped["silicon"]
+    assert ours["hybrid"] == swapped["hybrid"]
+
+
+def test_a_volume_of_matrix_alone_has_empty_networks():
+    measures = metrics.measure_networks(np.zeros((3, 4, 5), dtype=np.uint8), voxel_size_um=1.2)
+    assert set(measures) == set(NETWORKS)
+    assert set(measures.values()) == {metrics.NetworkMeasure(0, 0.0, 0.0, 0, 0, 0.0)}
+
+
+def test_accuracy_is_the_share_of_correct_pixels_of_each_slice():
+    truth_zyx = np.zeros((2, 2, 4), dtype=np.uint8)
+    prediction_zyx = truth_zyx.copy()
+    prediction_zyx[1, 0, :2] = SI
+    assert metrics.accuracy_per_slice(prediction_zyx, truth_zyx).tolist() == [1.0, 0.75]
+    assert metrics.accuracy(prediction_zyx, truth_zyx) == 0.875
+    assert metrics.accuracy(prediction_zyx[1], truth_zyx[1]) == 0.75
+
+
+@given(label_pairs())
+def test_accuracy_of_the_volume_is_the_mean_over_its_slices(pair):
+    per_slice = metrics.accuracy_per_slice(*pair)
+    assert per_slice.dtype == np.float64
+    assert per_slice.mean() == pytest.approx(metrics.accuracy(*pair))
+    assert per_slice == pytest.approx((pair[0] == pair[1]).mean(axis=(1, 2)))
+
+
+def test_dice_counts_the_voxels_in_common_twice():
+    truth = np.array([[SI, SI, SI, MATRIX]], dtype=np.uint8)
+    prediction = np.array([[SI, MATRIX, MATRIX, MATRIX]], dtype=np.uint8)
+    assert metrics.dice_per_phase(prediction, truth) == {MATRIX: 2 / 4, SI: 2 / 4, AL: 1.0}
+
+
+@given(label_pairs())
+def test_dice_is_symmetric_and_one_for_equal_labels(pair):
+    prediction, truth = pair
+    assert metrics.dice_per_phase(prediction, truth) == metrics.dice_per_phase(truth, prediction)
+    assert set(metrics.dice_per_phase(truth, truth).values()) == {1.0}
+
+
+def test_interface_accuracy_sees_only_the_band_of_the_truth():
+    truth = np.zeros((9, 20), dtype=np.uint8)
+    truth[4, 4], truth[4, 5] = SI, AL
+    prediction = truth.copy()
+    prediction[:, 12:] = AL  # far away
+    assert metrics.interface_accuracy(prediction, truth) == 1.0
+    prediction[4, 4] = AL
+    assert metrics.interface_accuracy(prediction, truth) == 1 - 1 / interface_mask(truth).sum()
+
+
+def test_interface_accuracy_is_not_a_number_without_an_interface():
+    truth = np.full((2, 4, 4), SI, dtype=np.uint8)
+    assert math.isnan(metrics.interface_accuracy(truth, truth))
+
+
+@given(label_volumes)
+def test_volume_fractions_add_up_to_a_hundred(labels):
+    fractions = metrics.volume_fractions_pct(labels)
+    assert sum(fractions.values()) == pytest.approx(100)
+    assert fractions[AL] == pytest.approx(100 * (labels == AL).mean())
+
+
+@pytest.mark.parametrize("n_voxels", [1, 2, 3, 4, 7])
+def test_a_plate_is_as_thick_as_it_is(n_voxels):
+    plate_zyx = np.zeros((16, 16, 16), dtype=bool)
+    plate_zyx[:, 4 : 4 + n_voxels] = True
+    assert metrics.mean_local_thickness_um(plate_zyx, 1.2) == pytest.approx(1.2 * n_voxels)
+
+
+def test_thickness_of_two_plates_is_weighed_by_their_voxels():
+    plates_zyx = np.zeros((12, 16, 12), dtype=bool)
+    plates_zyx[:, 2:4] = plates_zyx[:, 8:13] = True
+    assert metrics.mean_local_thickness_um(plates_zyx, 2.0) == pytest.approx(2 * (2 * 2 + 5 * 5) / 7)
+
+
+def test_an_empty_network_has_no_thickness():
+    assert math.isnan(metrics.mean_local_thickness_um(np.zeros((4, 4, 4), dtype=bool), 1.2))
+
+
+def test_measures_survive_json():
+    measures = metrics.measure_networks(bridge_labels(), voxel_size_um=1.2)
+    read = json.loads(json.dumps(metrics.as_dict(measures), allow_nan=False))
+    assert {name: metrics.NetworkMeasure(**fields) for name, fields in read.items()} == measures
+
+
+def test_the_table_prints_units_and_leaves_out_what_was_not_measured():
+    head, *rows = metrics.table(metrics.measure_networks(bridge_labels())).splitlines()
+    assert head.split("  ")[0] == "network"
+    assert "[vol.%]" in head
+    assert "mm3" not in head
+    assert [row.split() for row in rows] == [
+        ["silicon", "5.00", "60.00", "2", "2"],
+        ["aluminides", "0.40", "100.00", "1", "1"],
+        ["hybrid", "5.40", "100.00", "1", "1"],
+    ]
+    assert "mm3" in metrics.table(metrics.measure_networks(bridge_labels(), voxel_size_um=1.2))
+
+
+def test_the_table_sets_truth_and_signed_difference_below():
+    measures = metrics.measure_networks(bridge_labels(), voxel_size_um=1.2)
+    truth_zyx = bridge_labels()
+    truth_zyx[6] = MATRIX
+    lines = metrics.table(measures, metrics.measure_networks(truth_zyx)).splitlines()
+    assert [line.split() for line in lines[1:4]] == [
+        ["silicon", "5.00", "60.00", "2", "2", str(round(2 / 0.0012**3 / 1000))],
+        ["truth", "2.00", "100.00", "1", "1", "-"],
+        ["difference", "+3.00", "-40.00", "+1", "+1", "-"],
+    ]
+    assert len({len(line) for line in lines}) == 1  # columns are aligned
+
+
+def test_a_truth_of_other_networks_is_refused():
+    measures = metrics.measure_networks(bridge_labels())
+    with pytest.raises(
+        ValueError, match="truth must hold the networks silicon, aluminides, hybrid, got hybrid"
+    ):
+        metrics.table(measures, {"hybrid": measures["hybrid"]})
+
+
+PAIR_MEASURES = [
+    metrics.accuracy,
+    metrics.accuracy_per_slice,
+    metrics.dice_per_phase,
+    metrics.interface_accuracy,
+]
+
+
+@pytest.mark.parametrize("compare", PAIR_MEASURES)
+class TestRefusalOfPairs:
+    def test_shapes_that_differ_are_refused(self, compare):
+        # (1, 4) would broadcast against (3, 4)
+        with pytest.raises(ValueError, match=r"same shape, got \(2, 1, 4\) and \(2, 3, 4\)"):
+            compare(np.zeros((2, 1, 4), dtype=np.uint8), np.zeros((2, 3, 4), dtype=np.uint8))
+
+    def test_the_side_with_unknown_labels_is_named(self, compare):
+        good, bad = np.zeros((2, 3, 4), dtype=np.uint8), np.full((2, 3, 4), 9, dtype=np.uint8)
+        with pytest.raises(ValueError, match=r"the predicted labels must be 0 .* found 9"):
+            compare(bad, good)
+        with pytest.raises(ValueError, match=r"the true labels must be 0 .* found 9"):
+            compare(good, bad)
+
+    def test_probabilities_are_refused(self, compare):
+        with pytest.raises(TypeError, match="the predicted labels must hold whole numbers"):
+            compare(np.full((2, 3, 4), np.nan), np.zeros((2, 3, 4), dtype=np.uint8))
+
+    def test_nothing_to_compare_is_refused(self, compare):
+        nothing = np.zeros((0, 3, 4), dtype=np.uint8)
+        with pytest.raises(ValueError, match="at least one voxel"):
+            compare(nothing, nothing)
+
+
+def test_a_slice_is_refused_where_a_volume_is_needed():
+    slice_yx = np.zeros((3, 4), dtype=np.uint8)
+    for measured in (metrics.measure_networks, lambda labels: metrics.accuracy_per_slice(labels, labels)):
+        with pytest.raises(ValueError, match=r"axes z, y, x, got shape \(3, 4\)"):
+            measured(slice_yx)
+
+
+@pytest.mark.parametrize("voxel_size_um", [0, -1.2, math.nan, math.inf])
+def test_a_voxel_size_that_is_no_length_is_refused(voxel_size_um):
+    with pytest.raises(ValueError, match="voxel_size_um must be a length above 0"):
+        metrics.measure_networks(bridge_labels(), voxel_size_um=voxel_size_um)
+    with pytest.raises(ValueError, match="voxel_size_um must be a length above 0"):
+        metrics.mean_local_thickness_um(bridge_labels() == SI, voxel_size_um)
+
+
+def test_volumes_that_cannot_be_measured_are_refused():
+    with pytest.raises(ValueError, match="found 3"):
+        metrics.measure_networks(np.full((2, 2, 2), 3, dtype=np.uint8))
+    with pytest.raises(TypeError, match="whole numbers"):
+        metrics.measure_networks(np.zeros((2, 2, 2)))
+    with pytest.raises(ValueError, match="at least one voxel"):
+        metrics.measure_networks(np.zeros((0, 2, 2), dtype=np.uint8))
+    with pytest.raises(ValueError, match="connectivity must be 6"):
+        metrics.measure_networks(bridge_labels(), connectivity=18)
+    with pytest.raises(TypeError, match="mean_local_thickness_um needs a boolean network"):
+        metrics.mean_local_thickness_um(bridge_labels(), 1.2)
