@@ -1,0 +1,65 @@
+"""Where the network runs and in which precision: chosen once, passed on."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device and the precision of the convolutions on it.
+
+    Attributes
+    ----------
+    name : str
+        As torch names it: "cpu", "cuda", "cuda:1", "mps".
+    bfloat16 : bool
+        Convolutions in bfloat16 under autocast; loss, batch statistics and weights stay float32.
+    """
+
+    name: str
+    bfloat16: bool
+
+    def autocast(self) -> AbstractContextManager:
+        """Run the block's convolutions in the chosen precision."""
+        return torch.autocast(torch.device(self.name).type, torch.bfloat16, enabled=self.bfloat16)
+
+    def place(self, module: Network) -> Network:
+        """Move a network here, channels last (the layout the convolution kernels want)."""
+        return module.to(self.name, memory_format=torch.channels_last)
+
+    def images(self, images_bcyx: Tensor) -> Tensor:
+        """Move images here, channels last."""
+        return images_bcyx.to(self.name, memory_format=torch.channels_last)
+
+    def __str__(self) -> str:
+        return f"{self.name}, {'bfloat16' if self.bfloat16 else 'float32'}"
+
+
+def choose(name: str = "auto") -> Device:
+    """Choose a device: "auto" takes a CUDA GPU, then an Apple GPU, then the CPU.
+
+    Raises
+    ------
+    ValueError
+        When the device asked for is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {name!r} is not available here; use auto or cpu") from error
+    return Device(name, _has_fast_bfloat16(name))
+
+
+def _has_fast_bfloat16(name: str) -> bool:
+    """Whether bfloat16 runs on instructions of its own; emulated it would be slower than float32."""
+    if name.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return name == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
