@@ -1,0 +1,105 @@
+"""Figures in the manner of the journal, drawn from finished numbers.
+
+`manner` has sizes, styles and saving; `slices` grey and label pictures; `charts` curves and bars;
+`rendering` the 3-D pictures; `architecture` Fig. 2 and `published` the other figures of the paper.
+"""
+
+from alsiseg.figures.architecture import network_architecture
+from alsiseg.figures.charts import (
+    euler_density,
+    plot_accuracy_per_slice,
+    plot_loss,
+    plot_network_bars,
+    plot_quantity,
+    settings_legend,
+)
+from alsiseg.figures.manner import (
+    DOUBLE_COLUMN_MM,
+    SINGLE_COLUMN_MM,
+    new_figure,
+    panel_letters,
+    save,
+    setting_style,
+    show_in_notebooks,
+    style,
+)
+from alsiseg.figures.overviews import label_row, loss_overview, picture_row
+from alsiseg.figures.published import (
+    accuracy,
+    interconnectivity,
+    loss_curves,
+    modalities,
+    second_volume,
+    show_rendering,
+    show_weights,
+    topology,
+    weight_recipe,
+)
+from alsiseg.figures.rendering import opengl_obstacle, particles, phases_picture
+from alsiseg.figures.slices import (
+    circle_places,
+    colour_picture,
+    difference_picture,
+    grey_picture,
+    grey_range,
+    labels_picture,
+    overlay,
+    overlay_picture,
+    phase_legend,
+    scale_bar,
+    show_difference,
+    show_grey,
+    show_labels,
+    show_picture,
+    wrong_interfaces,
+)
+
+__all__ = [
+    "DOUBLE_COLUMN_MM",
+    "SINGLE_COLUMN_MM",
+    "accuracy",
+    "circle_places",
+    "colour_picture",
+    "difference_picture",
+    "euler_density",
+    "grey_picture",
+    "grey_range",
+    "interconnectivity",
+    "label_row",
+    "labels_picture",
+    "loss_curves",
+    "loss_overview",
+    "modalities",
+    "network_architecture",
+    "new_figure",
+    "opengl_obstacle",
+    "overlay",
+    "overlay_picture",
+    "panel_letters",
+    "particles",
+    "phase_legend",
+    "phases_picture",
+    "picture_row",
+    "plot_accuracy_per_slice",
+    "plot_loss",
+    "plot_network_bars",
+    "plot_quantity",
+    "save",
+    "scale_bar",
+    "second_volume",
+    "setting_style",
+    "settings_legend",
+    "show_difference",
+    "show_grey",
+    "show_in_notebooks",
+    "show_labels",
+    "show_picture",
+    "show_rendering",
+    "show_weights",
+    "style",
+    "topology",
+    "weight_recipe",
+    "wrong_interfaces",
+]
+
+show_in_notebooks()
