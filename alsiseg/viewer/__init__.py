@@ -1,0 +1,11 @@
+"""Look at slices in a notebook or in napari, with the labels over the grey values.
+
+In a notebook every function leaves a still picture, so that a saved notebook, a printed page and a run
+without a browser show something, and beside it sliders where ipywidgets is installed.
+"""
+
+from alsiseg.viewer.notebook import compare, thresholds, weights
+from alsiseg.viewer.stack import still
+from alsiseg.viewer.window import open_napari, show_napari
+
+__all__ = ["compare", "open_napari", "show_napari", "still", "thresholds", "weights"]
