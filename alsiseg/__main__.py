@@ -1,0 +1,5 @@
+"""``python -m alsiseg`` is the command `alsiseg`."""
+
+from alsiseg.cli import main
+
+main()

@@ -1,0 +1,224 @@
+"""The command `alsiseg`: thin doors to the rooms.
+
+Exit status 0 on success; 2 with one line on standard error for what the user can mend; 130 after Ctrl-C.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+AXES_HELP = "Order of the axes in files that do not state it, e.g. ZYX."
+
+
+def main() -> None:
+    """Run the command line; turn what the user can mend into one line and exit status 2."""
+    try:
+        commands.main(standalone_mode=False)
+    except click.ClickException as error:
+        sys.exit(_fail(error.format_message()))
+    except (click.Abort, KeyboardInterrupt):
+        print("alsiseg: stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        from alsiseg.story import mendable
+
+        if os.environ.get("ALSISEG_DEBUG") or not mendable(error):
+            raise
+        sys.exit(_fail(str(error)))
+
+
+def _fail(sentence: str) -> int:
+    print(f"alsiseg: {' '.join(sentence.split())}", file=sys.stderr)
+    return 2
+
+
+class _Numbers(click.ParamType):
+    """Comma-separated numbers, e.g. 160,160,192."""
+
+    def __init__(self, kind: type, count: int, name: str) -> None:
+        self.kind, self.count, self.name = kind, count, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple(self.kind(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != self.count:
+            self.fail(f"needs {self.count} numbers separated by commas, got {value!r}", param, ctx)
+        return numbers
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="alsiseg")
+def commands() -> None:
+    """Segment synchrotron tomographs of Al-Si cast alloys and measure their networks."""
+
+
+@commands.command()
+@click.argument("out_dir", type=click.Path(path_type=Path))
+@click.option("--specimen", type=click.Choice(["slow", "fast"]), default="slow", show_default=True)
+@click.option("--shape", type=_Numbers(int, 3, "Z,Y,X"), default=(160, 160, 192), help="Voxels. [default: 160,160,192]")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--difficulty", type=click.Choice(["clean", "hard"]), default="clean", show_default=True)
+@click.option("--angles", type=int, default=None, help="Projections of each scan.")
+def phantom(out_dir: Path, specimen: str, shape: tuple, seed: int, difficulty: str, angles: int | None) -> None:
+    """Make a synthetic specimen: three scans and the truth, as TIFF stacks in OUT_DIR."""
+    from alsiseg.phantom import make
+
+    paths = make(out_dir, specimen=specimen, shape_zyx=shape, seed=seed, difficulty=difficulty, n_angles=angles)
+    for path in paths.values():
+        click.echo(path)
+
+
+@commands.command()
+@click.argument("lab", type=click.Path(path_type=Path))
+@click.argument("synchrotron", type=click.Path(path_type=Path))
+@click.argument("etched", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--axes", default=None, help=AXES_HELP)
+@click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
+def label(lab: Path, synchrotron: Path, etched: Path, out: Path, axes: str | None, overwrite: bool) -> None:
+    """Label a specimen from its three scans (laboratory CT, synchrotron, synchrotron after etching)."""
+    from alsiseg import ground_truth, volumes
+
+    _check_free(out, overwrite)
+    scans = [volumes.open(path, axes=axes) for path in (lab, synchrotron, etched)]
+    truth = ground_truth.label_scans(*[scan[:] for scan in scans])
+    volumes.write(out, truth.labels_zyx, voxel_size_um=scans[1].voxel_size_um)
+    click.echo(out)
+
+
+@commands.command()
+@click.argument("grey", type=click.Path(path_type=Path))
+@click.argument("labels", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--weights", type=_Numbers(float, 3, "W0,WSI,WINT"), default=(1.0, 1.25, 1.5), help="[default: 1,1.25,1.5]"
+)
+@click.option("--epochs", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--width", type=click.IntRange(1), default=64, show_default=True, help="Stem channels; 8 suits a CPU.")
+@click.option("--batch", type=click.IntRange(1), default=25, show_default=True, help="Images per step.")
+@click.option("--images-per-epoch", type=click.IntRange(1), default=None, help="[default: all, slices x 48]")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--resume", is_flag=True, help="Continue the run in RUN_DIR.")
+@click.option("--axes", default=None, help=AXES_HELP)
+def train(
+    grey: Path,
+    labels: Path,
+    run_dir: Path,
+    weights: tuple,
+    epochs: int,
+    width: int,
+    batch: int,
+    images_per_epoch: int | None,
+    seed: int,
+    device: str,
+    resume: bool,
+    axes: str | None,
+) -> None:
+    """Train the network on a grey volume and its labels; everything goes to RUN_DIR."""
+    from alsiseg import training, volumes
+    from alsiseg.unet import UNetConfig
+    from alsiseg.weightmaps import PixelWeights
+
+    config = training.TrainingConfig(
+        weights=PixelWeights(*weights),
+        unet=UNetConfig(stem_channels=width),
+        epochs=epochs,
+        batch=batch,
+        images_per_epoch=images_per_epoch,
+        seed=seed,
+    )
+    scan, truth = volumes.open(grey, axes=axes), volumes.open(labels, axes=axes)
+    training.train(scan, truth, run_dir, config, voxel_size_um=scan.voxel_size_um, resume=resume, device=device)
+    click.echo(run_dir)
+
+
+@commands.command()
+@click.argument("grey", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--run", "run_dir", type=click.Path(path_type=Path), required=True, help="A run folder.")
+@click.option("--epoch", type=int, default=None, help="A kept epoch. [default: the last]")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--axes", default=None, help=AXES_HELP)
+@click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
+def segment(
+    grey: Path, out: Path, run_dir: Path, epoch: int | None, device: str, axes: str | None, overwrite: bool
+) -> None:
+    """Segment a grey volume with a trained network into a TIFF of labels."""
+    from alsiseg import prediction, runs, volumes
+
+    _check_free(out, overwrite)
+    trained = runs.load_network(run_dir, epoch)
+    prediction.segment_to_file(volumes.open(grey, axes=axes), trained, out, device=device)
+    click.echo(out)
+
+
+@commands.command()
+@click.argument("labels", type=click.Path(path_type=Path))
+@click.option("--truth", type=click.Path(path_type=Path), default=None, help="Labels to compare with.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), default=None, help="Write the numbers here.")
+@click.option("--axes", default=None, help=AXES_HELP)
+def measure(labels: Path, truth: Path | None, json_path: Path | None, axes: str | None) -> None:
+    """Measure the networks of a label volume: volume fraction, interconnectivity, Euler number."""
+    from alsiseg import metrics, volumes
+
+    volume = volumes.open(labels, axes=axes)
+    labels_zyx, size_um = volume[:], volume.voxel_size_um
+    measures = metrics.measure_networks(labels_zyx, voxel_size_um=size_um)
+    numbers: dict[str, Any] = {"labels": str(labels), "voxel_size_um": size_um, "networks": metrics.as_dict(measures)}
+    truth_measures = None
+    if truth is not None:
+        truth_zyx = volumes.open(truth, axes=axes)[:]
+        truth_measures = metrics.measure_networks(truth_zyx, voxel_size_um=size_um)
+        numbers |= {"truth": metrics.as_dict(truth_measures), "accuracy": metrics.accuracy(labels_zyx, truth_zyx)}
+    click.echo(metrics.table(measures, truth_measures))
+    if truth is not None:
+        click.echo(f"accuracy {100 * numbers['accuracy']:.2f} % of the voxels")
+    if json_path is not None:
+        with volumes.written_whole(json_path) as partial:
+            partial.write_text(json.dumps(numbers, indent=2) + "\n")
+
+
+@commands.command()
+@click.argument("grey", type=click.Path(path_type=Path))
+@click.argument("labels", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--axes", default=None, help=AXES_HELP)
+def view(grey: Path, labels: tuple[Path, ...], axes: str | None) -> None:
+    """Look at a grey volume, with labels over it, in napari."""
+    from alsiseg import viewer, volumes
+
+    scan = volumes.open(grey, axes=axes)
+    layers = {path.stem: volumes.open(path, axes=axes)[:] for path in labels}
+    viewer.show_napari(scan[:], layers, voxel_size_um=scan.voxel_size_um)
+
+
+@commands.command()
+@click.option("--profile", default=None, help="tiny, quick, standard or paper. [default: quick]")
+@click.option("--home", type=click.Path(path_type=Path), default=Path(), help="Folder of notebooks, data, figures.")
+@click.option("--timings", is_flag=True, help="Keep how long each notebook took in figures/timings.json.")
+def figures(profile: str | None, home: Path, timings: bool) -> None:
+    """Run the notebooks in order: every figure of the paper, in HOME/figures."""
+    from alsiseg import profiles, story
+
+    size = profiles.chosen(profile)
+    try:
+        ran = story.tell(home / "notebooks", home, size)
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from error
+    if timings:
+        story.write_timings(home, size)
+    click.echo(f"{len(ran)} notebooks run, the others were up to date; figures in {(home / 'figures').resolve()}")
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    """Refuse to replace a file that was not meant."""
+    if out.exists() and not overwrite:
+        raise ValueError(f"{out} exists already; choose another name or say --overwrite")
