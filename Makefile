@@ -1,0 +1,33 @@
+# Two commands: `make figures` and `make test`. Both make .venv first when it is missing.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PROFILE ?= quick
+VENV = .venv
+RUN = $(VENV)/bin/python -m
+
+.PHONY: figures test lab bench check clean
+
+figures: $(VENV)/ready
+	$(RUN) alsiseg figures --profile $(PROFILE)
+
+test: $(VENV)/ready check
+	$(RUN) pytest
+
+check: $(VENV)/ready
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) mypy
+
+lab: $(VENV)/ready
+	ALSISEG_PROFILE=$(PROFILE) $(RUN) jupyter lab notebooks
+
+bench: $(VENV)/ready
+	$(RUN) benchmarks
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alsiseg needs Python 3.11 or newer, found " + sys.version.split()[0] + "; say PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet --constraint constraints.txt --editable '.[all]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info
