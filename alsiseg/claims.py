@@ -230,8 +230,7 @@ def smallest_error(
 def second_volume_fractions(second: Mapping[str, NetworkMeasure]) -> Verdict:
     """Judge C8: silicon, aluminides and hybrid within 1 vol.% of 14, 18 and 32.
 
-    Testable on at least 150^3 voxels. The second specimen shipped here is synthetic and calibrated to the
-    published values; see its truth beside the measure.
+    Testable on at least 150^3 voxels. The specimen shipped here is calibrated to the published values.
     """
     published = {"silicon": 14, "aluminides": 18, "hybrid": 32}
     measured = _join(f"{n} {second[n].volume_fraction_pct:.1f} vol.%" for n in NETWORKS)
@@ -259,7 +258,7 @@ def second_volume_euler_numbers(
 ) -> Verdict:
     """Judge C10: the Euler number per volume of every network is lower in the second volume.
 
-    Per million voxels, because the volumes differ in size. Testable when both have at least 150^3 voxels.
+    Per million voxels, as volumes differ in size. Testable when both have at least 150^3 voxels.
     """
     pairs = {n: (_euler_per_million(first[n]), _euler_per_million(second[n])) for n in NETWORKS}
     measured = _join(

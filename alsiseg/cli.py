@@ -206,16 +206,21 @@ def view(grey: Path, labels: tuple[Path, ...], axes: str | None) -> None:
 @click.option("--timings", is_flag=True, help="Keep how long each notebook took in figures/timings.json.")
 def figures(profile: str | None, home: Path, timings: bool) -> None:
     """Run the notebooks in order: every figure of the paper, in HOME/figures."""
-    from alsiseg import profiles, story
+    from alsiseg import claims, profiles, story, volumes
 
     size = profiles.chosen(profile)
     try:
         ran = story.tell(home / "notebooks", home, size)
     except RuntimeError as error:
         raise click.ClickException(str(error)) from error
+    table = claims.summary(home / "figures", profile=size.name)
+    with volumes.written_whole(home / "figures" / "claims.md") as partial:
+        partial.write_text(table, encoding="utf-8")
     if timings:
         story.write_timings(home, size)
-    click.echo(f"{len(ran)} notebooks run, the others were up to date; figures in {(home / 'figures').resolve()}")
+    click.echo(
+        f"{len(ran)} notebooks run, the others were up to date; figures and claims.md are in {(home / 'figures').resolve()}"
+    )
 
 
 def _check_free(out: Path, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from alsiseg.phases import check_labels
-from alsiseg.unet import ALIGNMENT
+from alsiseg.volumes import Volume
 from alsiseg.weightmaps import PixelWeights, weight_map
 
 N_CORNERS = 4
@@ -73,7 +73,7 @@ class GreyScale:
         return self.range / self.spread
 
 
-def grey_scale(grey_zyx: NDArray, *, n_slices: int = 32) -> GreyScale:
+def grey_scale(grey_zyx: NDArray | Volume, *, n_slices: int = 32) -> GreyScale:
     """Measure a volume's own grey scale on at most `n_slices` evenly spread slices.
 
     Values beyond the 0.5 and 99.5 percentiles are clipped first, so that rings and hot pixels do not count.
@@ -110,15 +110,22 @@ class LabelledVolume:
     weight_zyx: Tensor
 
 
-def labelled_volume(
-    grey_zyx: NDArray, labels_zyx: NDArray[np.uint8], weights: PixelWeights, scale: GreyScale
-) -> LabelledVolume:
-    """Check that grey and labels belong together and bring them, with their weights, into tensors."""
+def check_pair(grey_zyx: NDArray | Volume, labels_zyx: NDArray | Volume) -> None:
+    """Refuse labels of another shape than the scan, and what is no volume; reads no voxel."""
     if grey_zyx.shape != labels_zyx.shape:
         raise ValueError(
             f"grey and labels must have the same shape (z, y, x), got {tuple(grey_zyx.shape)} and "
             f"{tuple(labels_zyx.shape)}; give the labels of this scan"
         )
+    if len(grey_zyx.shape) != 3:
+        raise ValueError(f"needs volumes with three axes (z, y, x), got the shape {tuple(grey_zyx.shape)}")
+
+
+def labelled_volume(
+    grey_zyx: NDArray, labels_zyx: NDArray[np.uint8], weights: PixelWeights, scale: GreyScale
+) -> LabelledVolume:
+    """Check that grey and labels belong together and bring them, with their weights, into tensors."""
+    check_pair(grey_zyx, labels_zyx)
     labels_zyx = np.asarray(labels_zyx)
     check_labels(labels_zyx)
     labels_zyx = labels_zyx.astype(np.uint8)
@@ -127,14 +134,6 @@ def labelled_volume(
         labels_zyx=torch.from_numpy(labels_zyx),
         weight_zyx=torch.from_numpy(weight_map(labels_zyx, weights)),
     )
-
-
-def fitting_crop(shape_zyx: tuple[int, ...], *, largest: int = 256) -> int:
-    """Edge of the largest square crop, up to the published 256, that four poolings can halve."""
-    crop = min(largest, *shape_zyx[1:]) // ALIGNMENT * ALIGNMENT
-    if crop < ALIGNMENT:
-        raise ValueError(f"slices must be at least {ALIGNMENT} x {ALIGNMENT} pixels, found {shape_zyx[1:]}")
-    return crop
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ class Draws:
     brightness: NDArray[np.float32]
     blur_sigma_px: NDArray[np.float32]
     noise: NDArray[np.float32]
-    noise_key: NDArray[np.int64]
+    noise_key: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.z)
@@ -206,7 +205,7 @@ def draw_epoch(
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     order = random.permutation(total)
     grey = random.random((6, total), dtype=np.float32)
-    noise_key = random.integers(0, 2**32, total)
+    noise_key = random.integers(-(2**31), 2**31, total, dtype=np.int32)
     order = order[:n_images]
     turns, per_slice = np.array(augmentation.quarter_turns), augmentation.n_images(1)
     symmetric, (blurred, noisy) = 2 * grey[:2, order] - 1, grey[2:4, order] < augmentation.probability
@@ -234,7 +233,9 @@ def training_batch(
     weight_byx : float32 (B, crop, crop)
         Grey, labels and weights are cropped and turned together; only grey is changed in value.
     """
-    grey, labels, weight = [], [], []
+    grey: list[Tensor] = []
+    labels: list[Tensor] = []
+    weight: list[Tensor] = []
     for z, corner, turns in zip(draws.z, draws.corner, draws.n_quarter_turns, strict=True):
         rows, columns = _corner_window(volume.grey_zyx.shape, int(corner), crop)
         context = slice(int(z) - n_slices // 2, int(z) + n_slices // 2 + 1)
@@ -269,30 +270,30 @@ def change_grey(grey_bcyx: Tensor, draws: Draws, normalised_range: float) -> Ten
 
 def _blur(grey_bcyx: Tensor, sigma_b: Tensor) -> Tensor:
     """Blur each image by its own Gaussian, rows then columns; sigma 0 leaves it as it is."""
-    n_images, n_slices = grey_bcyx.shape[:2]
     offsets = torch.arange(-BLUR_RADIUS_PX, BLUR_RADIUS_PX + 1, device=grey_bcyx.device)
     kernel = torch.exp(-0.5 * (offsets / sigma_b.clamp(min=1e-3)) ** 2)
-    kernel = (kernel / kernel.sum(-1, keepdim=True)).expand(n_images, n_slices, 1, -1)
-    kernel = kernel.reshape(n_images * n_slices, 1, 1, -1).to(grey_bcyx.dtype)
-    channels = grey_bcyx.reshape(1, n_images * n_slices, *grey_bcyx.shape[2:])
-    for weights, padding in (
-        (kernel, (BLUR_RADIUS_PX, BLUR_RADIUS_PX, 0, 0)),
-        (kernel.transpose(2, 3), (0, 0, BLUR_RADIUS_PX, BLUR_RADIUS_PX)),
-    ):
-        padded = functional.pad(channels, padding, mode="replicate")
-        channels = functional.conv2d(padded, weights, groups=n_images * n_slices)
-    return channels.reshape(grey_bcyx.shape)
+    kernel = (kernel / kernel.sum(-1, keepdim=True)).to(grey_bcyx.dtype)
+    for dimension, sides in ((2, (0, 0, BLUR_RADIUS_PX, BLUR_RADIUS_PX)), (3, (BLUR_RADIUS_PX, BLUR_RADIUS_PX, 0, 0))):
+        padded = functional.pad(grey_bcyx, sides, mode="replicate")
+        size = grey_bcyx.shape[dimension]
+        grey_bcyx = torch.zeros_like(grey_bcyx)
+        for tap in range(len(offsets)):
+            grey_bcyx.addcmul_(padded.narrow(dimension, tap, size), kernel[..., tap : tap + 1])
+    return grey_bcyx
 
 
 def _noise(grey_bcyx: Tensor, key_b: Tensor) -> Tensor:
-    """Uniform noise in -1..1 from a hash of pixel number and image key: the same on every device."""
-    mask = 0xFFFFFFFF
-    pixel = torch.arange(grey_bcyx[0].numel(), device=grey_bcyx.device).reshape(grey_bcyx.shape[1:])
-    bits = (pixel * 0x9E3779B1 + key_b) & mask
-    for multiplier in (0x7FEB352D, 0x846CA68B):  # "lowbias32" integer hash (C. Wellons, 2018)
-        bits = ((bits ^ (bits >> 16)) * multiplier) & mask
-    bits = bits ^ (bits >> 16)
-    return bits.to(grey_bcyx.dtype) / 2**31 - 1
+    """Uniform noise in -1..1 from a hash of pixel number and image key: the same on every device.
+
+    The hash is "lowbias32" (C. Wellons, 2018) in wrapping 32-bit arithmetic; `&` turns the arithmetic shift of
+    torch into the logical one that the hash wants.
+    """
+    pixel = torch.arange(grey_bcyx[0].numel(), dtype=torch.int32, device=grey_bcyx.device)
+    bits = pixel.reshape(grey_bcyx.shape[1:]) * -0x61C88647 + key_b
+    for shift, multiplier in ((16, 0x7FEB352D), (15, 0x846CA68B - 2**32)):
+        bits = (bits ^ ((bits >> shift) & (2 ** (32 - shift) - 1))) * multiplier
+    bits = bits ^ ((bits >> 16) & 0xFFFF)
+    return bits.to(grey_bcyx.dtype) / 2**31
 
 
 def centre_window(shape_yx: tuple[int, ...], crop: int) -> tuple[slice, slice]:
@@ -301,7 +302,7 @@ def centre_window(shape_yx: tuple[int, ...], crop: int) -> tuple[slice, slice]:
     return slice(top, top + crop), slice(left, left + crop)
 
 
-def test_section(volume_zyx: NDArray, crop_px: int) -> NDArray:
+def test_section(volume_zyx: NDArray | Volume, crop_px: int) -> NDArray:
     """Cut the section that is tested: the centre of the first slices (256 x 256 x 300 in the paper)."""
     rows, columns = centre_window(tuple(volume_zyx.shape[1:]), crop_px)
     test = split(volume_zyx.shape[0]).test

@@ -31,7 +31,7 @@ class Device:
 
     def place(self, module: Network) -> Network:
         """Move a network here, channels last (the layout the convolution kernels want)."""
-        return module.to(self.name, memory_format=torch.channels_last)
+        return module.to(self.name).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def images(self, images_bcyx: Tensor) -> Tensor:
         """Move images here, channels last."""
@@ -52,7 +52,7 @@ def choose(name: str = "auto") -> Device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(1, device=name)
+        torch.empty(1, device=name).tolist()  # reading it back fails on "meta", which computes nothing
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"the device {name!r} is not available here; use auto or cpu") from error
     return Device(name, _has_fast_bfloat16(name))

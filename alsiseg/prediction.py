@@ -19,7 +19,9 @@ from alsiseg.unet import ALIGNMENT, UNet
 PIXELS_PER_BATCH = 2**19  # eight slices of 256 x 256: enough to keep two cores busy
 
 
-def segment(grey_zyx: NDArray, trained: Trained | str | Path, *, device: str = "auto") -> NDArray[np.uint8]:
+def segment(
+    grey_zyx: NDArray | volumes.Volume, trained: Trained | str | Path, *, device: str = "auto"
+) -> NDArray[np.uint8]:
     """Give every voxel of a grey volume its phase.
 
     Parameters

@@ -18,6 +18,8 @@ import hashlib
 import json
 import platform
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -81,10 +83,7 @@ def read_settings(run_dir: Path) -> dict[str, Any]:
     path = Path(run_dir) / "settings.json"
     if not path.is_file():
         raise FileNotFoundError(f"needs a run folder with settings.json, found none in {run_dir}; train first")
-    settings = json.loads(path.read_text())
-    if settings.get("format") != FORMAT:
-        raise ValueError(f"needs a run in the format {FORMAT!r}, {path} has {settings.get('format')!r}")
-    return settings
+    return _read_json(path)
 
 
 def exists(run_dir: Path) -> bool:
@@ -101,6 +100,14 @@ def differences(run_dir: Path, settings: dict[str, Any]) -> list[str]:
     ignored = ("format", "versions.", "config.epochs", "config.kept_every", "source.")
     keys = [key for key in before | now if not key.startswith(ignored)]
     return [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
+
+
+def extend(run_dir: Path, settings: dict[str, Any]) -> None:
+    """Enter in `settings.json` how many epochs a continued run is to have, and which are kept."""
+    before = read_settings(run_dir)
+    config = before["config"] | {key: settings["config"][key] for key in ("epochs", "kept_every")}
+    if config != before["config"]:
+        _write_json(run_dir / "settings.json", before | {"config": config})
 
 
 def set_aside(run_dir: Path) -> Path:
@@ -137,8 +144,12 @@ def read_accuracy_per_slice(run_dir: Path) -> tuple[NDArray[np.int64], NDArray[n
 
 def read_truth(run_dir: Path) -> dict[str, NetworkMeasure]:
     """Read the measures of the test truth."""
-    measures = json.loads((Path(run_dir) / "truth.json").read_text())
-    return {name: NetworkMeasure(**values) for name, values in measures.items()}
+    path = Path(run_dir) / "truth.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"needs a run folder with truth.json, found none in {run_dir}; train first")
+    with _contents_of(path):
+        measures = json.loads(path.read_text())
+        return {name: NetworkMeasure(**values) for name, values in measures.items()}
 
 
 def save_network(run_dir: Path, network: UNet, grey_scale: GreyScale, epoch: int) -> Path:
@@ -168,7 +179,8 @@ def read_test(run_dir: Path, epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.
 
 def kept_epochs(run_dir: Path) -> list[int]:
     """List the epochs whose network was kept whole."""
-    return sorted(int(path.stem.removeprefix("epoch_")) for path in (Path(run_dir) / "checkpoints").glob("*.json"))
+    kept = (Path(run_dir) / "checkpoints").glob("epoch_*.json")
+    return sorted(int(number) for path in kept if (number := path.stem.removeprefix("epoch_")).isdecimal())
 
 
 def load_network(run_dir: str | Path, epoch: int | None = None) -> Trained:
@@ -185,15 +197,16 @@ def load_network(run_dir: str | Path, epoch: int | None = None) -> Trained:
     read_settings(run_dir)
     kept = kept_epochs(run_dir)
     if not kept or (epoch is not None and epoch not in kept):
-        raise FileNotFoundError(f"needs the network of epoch {epoch or 'any'}, {run_dir} has kept {kept or 'none'}")
+        wanted, found = "any epoch" if epoch is None else f"epoch {epoch}", ", ".join(map(str, kept)) or "none"
+        raise FileNotFoundError(f"needs the network of {wanted}, {run_dir} has kept {found}; ask for a kept one")
     epoch = kept[-1] if epoch is None else epoch
     path = run_dir / "checkpoints" / f"epoch_{epoch:04d}.safetensors"
-    header = json.loads(path.with_suffix(".json").read_text())
-    if header.get("format") != FORMAT:
-        raise ValueError(f"needs a network in the format {FORMAT!r}, {path} has {header.get('format')!r}")
-    network = UNet(UNetConfig(**header["unet"]))
-    network.load_state_dict(_read_tensors(path, header["sha256"]))
-    return Trained(network.eval(), GreyScale(**header["grey_scale"]), epoch, run_dir)
+    header = _read_json(path.with_suffix(".json"))
+    with _contents_of(path.with_suffix(".json")):
+        network = UNet(UNetConfig(**header["unet"]))
+        scale = GreyScale(**header["grey_scale"])
+        network.load_state_dict(_read_tensors(path, header["sha256"]))
+    return Trained(network.eval(), scale, epoch, run_dir)
 
 
 def save_state(run_dir: Path, network: UNet, optimiser: torch.optim.Optimizer, epoch: int) -> None:
@@ -217,18 +230,30 @@ def load_state(run_dir: Path, network: UNet, optimiser: torch.optim.Optimizer) -
     pointer = run_dir / "resume" / "state.json"
     if not pointer.is_file():
         return -1
-    state = json.loads(pointer.read_text())
-    tensors = _read_tensors(pointer.with_name(f"epoch_{state['epoch']:04d}.safetensors"), state["sha256"])
-    network.load_state_dict(
-        {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
-    )
-    per_parameter: dict[int, dict[str, Tensor]] = {}
+    state = _read_json(pointer)
+    with _contents_of(pointer):
+        tensors = _read_tensors(pointer.with_name(f"epoch_{state['epoch']:04d}.safetensors"), state["sha256"])
+        network.load_state_dict(
+            {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
+        )
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": _moments(tensors, network)})
+        return state["epoch"]
+
+
+def _moments(tensors: dict[str, Tensor], network: UNet) -> dict[int, dict[str, Tensor]]:
+    """Adam's running means per parameter, laid out in memory as the parameter is.
+
+    In another layout the same steps would round differently.
+    """
+    parameters = list(network.parameters())
+    moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):
             _, index, key = name.split(".")
-            per_parameter.setdefault(int(index), {})[key] = tensor
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": per_parameter})
-    return state["epoch"]
+            like = parameters[int(index)]
+            laid_out = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.ndim else tensor
+            moments.setdefault(int(index), {})[key] = laid_out
+    return moments
 
 
 def remove_resume_state(run_dir: Path) -> None:
@@ -255,6 +280,28 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a safetensors file ({error}); train again") from error
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of this format."""
+    with _contents_of(path):
+        content = json.loads(path.read_text())
+        found = content.get("format")
+    if found != FORMAT:
+        raise ValueError(f"needs the format {FORMAT!r}, {path} has {found!r}; use the version of alsiseg that wrote it")
+    return content
+
+
+@contextmanager
+def _contents_of(path: Path) -> Iterator[None]:
+    """Say in one sentence when a file does not hold what alsiseg writes there."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and str(path.parent) in str(error):
+            raise  # a file named already
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path} is damaged or was not written by alsiseg ({reason}); train again") from error
+
+
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with written_whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n")
@@ -263,7 +310,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _append_row(path: Path, row: dict[str, float]) -> None:
     rows: list[dict[str, Any]] = []
     if path.is_file():
-        with path.open(newline="") as file:
+        with _contents_of(path), path.open(newline="") as file:
             rows = [old for old in csv.DictReader(file) if float(old["epoch"]) < row["epoch"]]
     with written_whole(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(row))
@@ -274,9 +321,9 @@ def _append_row(path: Path, row: dict[str, float]) -> None:
 def _read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
     if not path.is_file():
         raise FileNotFoundError(f"needs a run with {path.name}, found none in {path.parent}; train first")
-    with path.open(newline="") as file:
+    with _contents_of(path), path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+        return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,6 +17,7 @@ from alsiseg.devices import Device
 from alsiseg.metrics import NetworkMeasure
 from alsiseg.progress import steps
 from alsiseg.unet import UNet, UNetConfig
+from alsiseg.volumes import Volume
 from alsiseg.weightmaps import PixelWeights
 
 
@@ -60,14 +61,17 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "kept_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("epochs", "batch", "kept_every", "images_per_epoch"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} must be at least 1, got {number}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"the seed must be a whole number from 0 to 4294967295, got {self.seed}")
 
 
 def train(
-    grey_zyx: NDArray,
-    labels_zyx: NDArray[np.uint8],
+    grey_zyx: NDArray | Volume,
+    labels_zyx: NDArray[np.uint8] | Volume,
     run_dir: str | Path,
     config: TrainingConfig | None = None,
     *,
@@ -100,6 +104,7 @@ def train(
     """
     config = config or TrainingConfig()
     run_dir = Path(run_dir)
+    on = devices.choose(device)
     task = prepare(grey_zyx, labels_zyx, config)
     truth = metrics.measure_networks(task.test.labels_zyx.numpy(), voxel_size_um=voxel_size_um)
     if set_aside_changed and runs.exists(run_dir) and runs.differences(run_dir, task.settings()):
@@ -107,7 +112,6 @@ def train(
     _open_run(run_dir, task.settings(), truth, resume=resume)
     runs.save_test_truth(run_dir, task.test.labels_zyx.numpy(), voxel_size_um)
 
-    on = devices.choose(device)
     network = on.place(unet.build(config.unet, seed=config.seed))
     optimiser = torch.optim.Adam(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, amsgrad=True
@@ -201,11 +205,12 @@ class Task:
         }
 
 
-def prepare(grey_zyx: NDArray, labels_zyx: NDArray[np.uint8], config: TrainingConfig) -> Task:
+def prepare(grey_zyx: NDArray | Volume, labels_zyx: NDArray[np.uint8] | Volume, config: TrainingConfig) -> Task:
     """Check the data, split them, measure their grey scale and make the weights."""
     n_slices = config.unet.n_slices
+    dataset.check_pair(grey_zyx, labels_zyx)
     split = dataset.split(grey_zyx.shape[0], n_context=n_slices // 2)
-    crop_px = dataset.fitting_crop(grey_zyx.shape, largest=config.crop_px or 256)
+    crop_px = unet.fitting_crop(grey_zyx.shape, largest=config.crop_px or 256)
     if config.crop_px not in (None, crop_px):
         raise ValueError(f"crops of {config.crop_px} pixels do not fit slices of {grey_zyx.shape[1:]}; use {crop_px}")
     grey_zyx, labels_zyx = np.asarray(grey_zyx), np.asarray(labels_zyx)
@@ -235,6 +240,8 @@ def _open_run(run_dir: Path, settings: dict[str, Any], truth: dict[str, NetworkM
             f"the run in {run_dir} was made with other settings or data ({'; '.join(changed[:3])}); "
             "restore them or choose another folder"
         )
+    else:
+        runs.extend(run_dir, settings)
 
 
 def _check_finite(batch_loss: Tensor, draws: dataset.Draws) -> None:

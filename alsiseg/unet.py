@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 N_POOLINGS = 4
 ALIGNMENT = 2**N_POOLINGS  # rows and columns must be a multiple of this: four poolings halve them
+SMALLEST_CROP = 2 * ALIGNMENT  # from a smaller one a single pixel would reach the deepest batch norm
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,11 @@ class UNetConfig:
     def __post_init__(self) -> None:
         if self.n_slices < 1 or self.n_slices % 2 == 0:
             raise ValueError(f"the number of input slices must be odd, got {self.n_slices}")
-        if self.stem_channels < 1:
-            raise ValueError(f"the network width must be at least 1 channel, got {self.stem_channels}")
+        for name in ("stem_channels", "n_classes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} of the network must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be a probability from 0 to below 1, got {self.dropout}")
 
     @property
     def level_channels(self) -> list[int]:
@@ -99,6 +104,17 @@ def _transposed_convolution(n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True))
 
 
+def fitting_crop(shape_zyx: tuple[int, ...], *, largest: int = 256) -> int:
+    """Edge of the largest square training crop, up to the published 256, that four poolings can halve."""
+    crop = min(largest, *shape_zyx[1:]) // ALIGNMENT * ALIGNMENT
+    if crop < SMALLEST_CROP:
+        raise ValueError(
+            f"training needs slices and crops of at least {SMALLEST_CROP} x {SMALLEST_CROP} pixels, "
+            f"found {tuple(shape_zyx[1:])}; give a larger volume"
+        )
+    return crop
+
+
 def n_parameters(network: nn.Module) -> int:
     """Count the trainable numbers of `network`."""
     return sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -156,7 +172,7 @@ def layer_shapes(network: UNet, n_pixels: int = 256) -> list[LayerShape]:
 def _passed_layers(network: UNet, n_pixels: int) -> Iterator[tuple[str, str, torch.Size]]:
     passed: list[tuple[str, str, torch.Size]] = []
 
-    def watch(name: str, kind: str) -> nn.Module:
+    def watch(name: str, kind: str) -> RemovableHandle:
         module = network.get_submodule(name)
         return module.register_forward_hook(lambda _m, _i, out: passed.append((name, kind, out.shape)))
 
@@ -174,7 +190,8 @@ def _passed_layers(network: UNet, n_pixels: int) -> Iterator[tuple[str, str, tor
     weight = next(network.parameters())
     try:
         with torch.no_grad():
-            network.eval()(weight.new_zeros(1, network.config.n_slices, n_pixels, n_pixels))
+            network.eval()
+            network(weight.new_zeros(1, network.config.n_slices, n_pixels, n_pixels))
     finally:
         network.train(was_training)
         for handle in handles:

@@ -40,7 +40,7 @@ def modalities(
     voxel_size_um : float, optional
         For the scale bars; pixels when unknown.
     """
-    figure, upper, lower = _two_rows(64, 4 + 86 * _aspect(picture_rgb, labels_yx))
+    figure, upper, lower = _two_rows(8 + 56 * _aspect(lab_yx), 4 + 86 * _aspect(picture_rgb, labels_yx))
     scans = upper.subplots(1, 3)
     names = ("laboratory CT", "synchrotron CT", "synchrotron CT, deep etched")
     for axes, grey_yx, name in zip(scans, (lab_yx, synchrotron_yx, etched_yx), names, strict=True):
@@ -95,7 +95,7 @@ def weight_recipe(
     weight_yx : float array (Y, X)
         The combined map (d), drawn with a colour bar that has the weights as ticks.
     """
-    figure = manner.new_figure(height_mm=62)
+    figure = manner.new_figure(height_mm=18 + 44 * _aspect(labels_yx))
     axes = figure.subplots(1, 4)
     slices.show_labels(axes[0], labels_yx, "target")
     silicon_colours = np.where(silicon_yx, Phase.SILICON, Phase.MATRIX).astype(np.uint8)

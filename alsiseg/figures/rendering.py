@@ -171,7 +171,7 @@ def draw_classes(
         obstacle = opengl_obstacle()
         renderer = "plain" if obstacle else "opengl"
         if obstacle:
-            warnings.warn(f"{obstacle}: drawing 3-D pictures with the plain renderer", stacklevel=3)
+            warnings.warn(f"{obstacle}: 3-D pictures are drawn by the plain renderer", stacklevel=3)
     draw = draw_by_opengl if renderer == "opengl" else draw_plainly
     return draw(classes_zyx, colours, view)
 
@@ -186,11 +186,11 @@ def opengl_obstacle() -> str:
     try:
         probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, timeout=120, text=True)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"no OpenGL library: the trial ended with {type(error).__name__}"
+        return f"no OpenGL library (the trial ended with {type(error).__name__})"
     if "No module named" in probe.stderr:
         return "PyVista is not installed (pip install pyvista)"
     return (
-        "" if probe.returncode == 0 else f"no OpenGL library: the trial ended with status {probe.returncode}"
+        "" if probe.returncode == 0 else f"no OpenGL library (the trial ended with status {probe.returncode})"
     )
 
 

@@ -164,10 +164,11 @@ def scale_bar(axes: Axes, voxel_size_um: float | None, *, share: float = 0.32) -
     pixel_um = voxel_size_um or 1.0
     length = nice_length(max(share * width * pixel_um, pixel_um))
     bar_width, margin = length / pixel_um, 0.04 * max(width, height)
+    thickness = 0.018 * max(width, height)
     bar = Rectangle(
-        (x_right - margin - bar_width, y_high - margin - 0.018 * height),
+        (x_right - margin - bar_width, y_high - margin - thickness),
         bar_width,
-        0.018 * height,
+        thickness,
         facecolor="white",
         edgecolor="black",
         linewidth=0.5,
@@ -178,7 +179,7 @@ def scale_bar(axes: Axes, voxel_size_um: float | None, *, share: float = 0.32) -
     short = bar_width < 0.25 * width  # the text is wider: keep it inside
     axes.annotate(
         f"{length:g} {unit}",
-        xy=(x_right - margin - (0 if short else bar_width / 2), y_high - margin - 0.018 * height),
+        xy=(x_right - margin - (0 if short else bar_width / 2), y_high - margin - thickness),
         xytext=(0, 1.5),
         textcoords="offset points",
         ha="right" if short else "center",

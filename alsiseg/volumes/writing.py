@@ -48,9 +48,7 @@ def write(
         resolution = (1 / voxel_size_um, 1 / voxel_size_um)
     data = slices if isinstance(slices, np.ndarray) else iter(slices)
     with written_whole(path) as partial:
-        tifffile.imwrite(
-            partial, data, shape=shape, dtype=dtype, imagej=True, resolution=resolution, metadata=metadata
-        )
+        tifffile.imwrite(partial, data, shape=shape, dtype=dtype, imagej=True, resolution=resolution, metadata=metadata)
     return path
 
 

@@ -1,0 +1,170 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from alsiseg import unet
+from alsiseg.unet import UNet, UNetConfig
+
+PUBLISHED_LEVELS = [128, 256, 512, 1024, 2048]
+
+
+def small(**changed) -> UNet:
+    return unet.build(UNetConfig(**{"stem_channels": 2} | changed), seed=0)
+
+
+def n_parameters_by_hand(stem: int, *, n_slices: int = 5, n_classes: int = 3) -> int:
+    """Weights and biases of every layer of Fig. 2, and scale and shift of every batch norm."""
+
+    def normalised(n_in: int, n_out: int, kernel: int) -> int:
+        return n_in * n_out * kernel**2 + n_out + 2 * n_out
+
+    levels = [stem * 2**level for level in (1, 2, 3, 4, 5)]
+    total = normalised(n_slices, stem, 5)
+    total += sum(normalised(n_in, n_out, 3) for n_in, n_out in zip([stem, *levels], levels, strict=False))
+    total += normalised(levels[4], levels[3], 3)
+    total += sum(normalised(2 * levels[level + 1], levels[level], 3) for level in (2, 1, 0))
+    return total + 2 * levels[0] * n_classes * 9 + n_classes
+
+
+@pytest.mark.parametrize(("stem", "millions"), [(64, 56.4), (8, 0.885)])
+def test_the_number_of_parameters_is_that_of_the_layers_in_the_paper(stem, millions):
+    with torch.device("meta"):
+        network = UNet(UNetConfig(stem_channels=stem))
+    assert unet.n_parameters(network) == n_parameters_by_hand(stem)
+    assert unet.n_parameters(network) / 1e6 == pytest.approx(millions, rel=0.005)
+
+
+def test_the_defaults_are_published():
+    config = UNetConfig()
+    assert (config.n_slices, config.stem_channels, config.dropout) == (5, 64, 0.33)
+    assert config.level_channels == PUBLISHED_LEVELS
+
+
+def test_a_slice_costs_as_much_as_the_published_time_allows():
+    with torch.device("meta"):
+        network, grey = UNet(UNetConfig()).eval(), torch.empty(1, 5, 256, 256)
+    with FlopCounterMode(display=False) as counter:
+        network(grey)
+    assert counter.get_total_flops() / 1e9 == pytest.approx(321, abs=1)
+
+
+def test_layers_are_listed_as_figure_2_draws_them():
+    with torch.device("meta"):
+        layers = unet.layer_shapes(UNet(UNetConfig()), 256)
+    seen = [(layer.kind, layer.n_channels, layer.n_pixels) for layer in layers]
+    down = [("input", 5, 256), ("conv5", 64, 256), ("conv3", 128, 256)]
+    for level, (before, after) in enumerate(pairwise(PUBLISHED_LEVELS)):
+        pixels = 128 >> level
+        down += [("pool", before, pixels), ("dropout", before, pixels), ("conv3", after, pixels)]
+    up, coming_up = [], 2048
+    for level, channels in enumerate((1024, 512, 256, 128)):
+        pixels = 32 << level
+        up += [("upsample", coming_up, pixels), ("tconv3", channels, pixels), ("concat", 2 * channels, pixels)]
+        coming_up = 2 * channels
+    assert seen == [*down, *up, ("output", 3, 256)]
+    assert ("conv3", 2048, 16) in seen
+
+
+def test_every_concatenation_joins_the_encoder_layer_of_its_own_size_once():
+    layers = unet.layer_shapes(small(), 64)
+    concatenations = [layer for layer in layers if layer.kind == "concat"]
+    assert all(layer.joins is None for layer in layers if layer.kind != "concat")
+    for layer in concatenations:
+        joined = layers[layer.joins]
+        assert joined.kind == "conv3"
+        assert (joined.n_pixels, 2 * joined.n_channels) == (layer.n_pixels, layer.n_channels)
+    assert len({layer.joins for layer in concatenations}) == 4
+
+
+def test_listing_the_layers_leaves_the_network_as_it_was():
+    network = small().train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    unet.layer_shapes(network, 32)
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_kernels_strides_and_dropout_are_published():
+    network = UNet(UNetConfig(stem_channels=2))
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    transposed = [m for m in network.modules() if isinstance(m, torch.nn.ConvTranspose2d)]
+    assert [m.kernel_size for m in convolutions] == [(5, 5)] + 6 * [(3, 3)]
+    assert [m.padding for m in convolutions] == [(2, 2)] + 6 * [(1, 1)]
+    assert [(m.kernel_size, m.padding, m.stride) for m in transposed] == 4 * [((3, 3), (1, 1), (1, 1))]
+    assert network.dropout.p == 0.33
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules()) == 6 + 4
+
+
+@pytest.mark.parametrize("size", [(16, 16), (32, 48)])
+def test_the_prediction_has_the_size_of_the_image(size):
+    logits = small().eval()(torch.randn(2, 5, *size))
+    assert logits.shape == (2, 3, *size)
+
+
+def test_dropout_is_off_when_the_network_is_tested():
+    network, grey = small(), torch.randn(2, 5, 32, 32)
+    with torch.no_grad():
+        network.eval()
+        assert torch.equal(network(grey), network(grey))
+        network.train()
+        assert not torch.equal(network(grey), network(grey))
+
+
+def test_every_parameter_learns():
+    network = small(dropout=0.0)
+    network(torch.randn(2, 5, 32, 32)).square().mean().backward()
+    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
+    # A bias before a batch norm is taken out by its mean; its gradient is rounding or nothing.
+    assert all(name.endswith("0.bias") for name in silent)
+
+
+def test_the_deepest_level_sees_far_beyond_its_neighbours():
+    network = small().eval()
+    grey = torch.randn(1, 5, 64, 64, requires_grad=True)
+    network(grey)[0, :, 32, 32].sum().backward()
+    reached = grey.grad.abs().sum(dim=(0, 1)) > 0
+    assert reached.sum() > 48 * 48
+
+
+def test_the_seed_alone_decides_the_initial_weights():
+    torch.manual_seed(1)
+    first = small().state_dict()
+    torch.manual_seed(2)
+    state = torch.random.get_rng_state()
+    again = small().state_dict()
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    other = unet.build(UNetConfig(stem_channels=2), seed=1).state_dict()
+    assert not torch.equal(first["stem.0.weight"], other["stem.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"n_slices": 4}, "must be odd, got 4"),
+        ({"n_slices": -1}, "must be odd"),
+        ({"stem_channels": 0}, "stem_channels .* at least 1, got 0"),
+        ({"n_classes": 0}, "n_classes .* at least 1, got 0"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"dropout": -0.1}, "dropout"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(changed, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        UNetConfig(**changed)
+
+
+@pytest.mark.parametrize(
+    ("shape_yx", "largest", "crop"),
+    [((319, 379), 256, 256), ((255, 300), 256, 240), ((64, 80), 48, 48), ((33, 40), 256, 32), ((60, 70), 50, 48)],
+)
+def test_the_crop_is_the_largest_that_four_poolings_can_halve(shape_yx, largest, crop):
+    assert unet.fitting_crop((100, *shape_yx), largest=largest) == crop
+
+
+def test_slices_too_small_to_train_on_are_refused():
+    with pytest.raises(ValueError, match=r"at least 32 x 32 pixels, found \(31, 400\)"):
+        unet.fitting_crop((100, 31, 400))
