@@ -315,6 +315,20 @@ def write(verdicts: Iterable[Verdict], path: str | Path) -> Path:
     return path
 
 
+def summary(figures_dir: str | Path, *, profile: str) -> str:
+    """Gather what the notebooks judged (``fig*_claims.json``) into one Markdown table in the order of the claims."""
+    rows = [row for path in Path(figures_dir).glob("fig*_claims.json") for row in json.loads(path.read_text("utf-8"))]
+    lines = [
+        f"Profile `{profile}`; written by `make figures` from `fig*_claims.json`.",
+        "",
+        "| | claim of the paper | published | measured here | verdict |",
+        "|---|---|---|---|---|",
+    ]
+    for row in sorted(rows, key=lambda row: int(row["id"].removeprefix("C"))):
+        lines.append("| {id} | {claim} | {published} | {measured} | **{verdict}** |".format(**row))
+    return "\n".join(lines) + "\n"
+
+
 def _outcome(met: bool) -> Outcome:
     return MET if met else NOT_MET
 

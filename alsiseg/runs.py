@@ -17,7 +17,6 @@ import csv
 import hashlib
 import json
 import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -254,11 +253,6 @@ def _moments(tensors: dict[str, Tensor], network: UNet) -> dict[int, dict[str, T
             laid_out = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.ndim else tensor
             moments.setdefault(int(index), {})[key] = laid_out
     return moments
-
-
-def remove_resume_state(run_dir: Path) -> None:
-    """Drop the resume state of a finished run (two thirds of its size)."""
-    shutil.rmtree(run_dir / "resume", ignore_errors=True)
 
 
 def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -202,3 +202,14 @@ def test_verdicts_are_printed_and_written_whole(tmp_path):
     rows = json.loads(claims.write(verdicts, tmp_path / "new" / "claims.json").read_text())
     assert [row["id"] for row in rows] == ["C5"]
     assert set(rows[0]) == {"id", "text", "published", "measured", "verdict"}
+
+
+def test_the_summary_lists_every_written_verdict_in_order(tmp_path):
+    late = claims.Verdict(claims.CLAIMS["C10"], "measured ten", "not met")
+    early = claims.Verdict(claims.CLAIMS["C8"], "measured eight", "met")
+    claims.write([late, early], tmp_path / "fig7_claims.json")
+    lines = claims.summary(tmp_path, profile="tiny").splitlines()
+    assert "`tiny`" in lines[0]
+    assert [line.split(" | ")[0] for line in lines[-2:]] == ["| C8", "| C10"]
+    assert "measured eight" in lines[-2]
+    assert "**not met**" in lines[-1]

@@ -242,12 +242,15 @@ def test_noise_falls_with_the_dose():
 
 def test_bad_columns_leave_rings():
     specimen, _ = cylinder(Variant.SI, 8)
-    settings = ScanSettings(n_angles=120, distance_mm=0, **(NOISELESS | {"n_bad_columns": 2}))
     clean = ScanSettings(n_angles=120, distance_mm=0, **NOISELESS)
-    ringed, plain = (attenuation_per_cm(imaging.scan(specimen, "synchrotron", s), s) for s in (settings, clean))
-    rings = (ringed - plain)[8]
-    assert np.abs(rings).max() > 5
-    assert np.allclose(rings, rings[::-1, ::-1], atol=0.35 * np.abs(rings).max())
+    faulty = replace(clean, n_bad_columns=1)
+    ringed, plain = (attenuation_per_cm(imaging.scan(specimen, "synchrotron", s), s) for s in (faulty, clean))
+    height, width = plain.shape[1:]
+    radius = np.hypot(*np.mgrid[-(height - 1) / 2 : height / 2, -(width - 1) / 2 : width / 2]).round()
+    change = (ringed - plain)[8]
+    profile = np.array([change[radius == r].mean() for r in range(30)])
+    assert np.abs(profile).max() > 1
+    assert np.abs(profile).max() > 4 * np.median(np.abs(profile))
 
 
 def test_a_scan_repeats_for_a_seed_and_differs_for_another():
@@ -297,7 +300,7 @@ def test_the_dark_rim_of_aluminides_overlaps_silicon(slab, synchrotron_grey):
 
 def test_grey_thresholds_fail_on_the_synchrotron_scan(slab, synchrotron_grey):
     grey_zyx, _ = synchrotron_grey
-    classes = np.digitize(grey_zyx, threshold_multiotsu(grey_zyx, 3))
+    classes = np.digitize(grey_zyx, threshold_multiotsu(grey_zyx.astype(np.float32), 3))
     best = max(
         metrics.accuracy(np.array(order, dtype=np.uint8)[classes], slab.labels_zyx)
         for order in [(0, 1, 2), (1, 0, 2), (0, 2, 1), (0, 0, 2), (0, 2, 2)]

@@ -41,7 +41,7 @@ def test_a_run_keeps_its_settings_truth_and_versions(run_dir):
     settings = runs.read_settings(run_dir)
     assert runs.exists(run_dir)
     assert {key: settings[key] for key in SETTINGS} == SETTINGS
-    assert settings["versions"]["torch"] == torch.__version__.split("+")[0] or settings["versions"]["torch"]
+    assert settings["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert {"python", "alsiseg", "numpy", "scipy", "scikit-image"} <= set(settings["versions"])
     labels_zyx = np.random.default_rng(0).integers(0, 3, (5, 6, 7)).astype(np.uint8)
     assert runs.read_truth(run_dir) == metrics.measure_networks(labels_zyx, voxel_size_um=1.2)
@@ -50,7 +50,7 @@ def test_a_run_keeps_its_settings_truth_and_versions(run_dir):
 def test_a_folder_without_a_run_says_so(tmp_path):
     assert not runs.exists(tmp_path)
     for read in (runs.read_settings, runs.read_history, runs.read_truth, runs.load_network):
-        with pytest.raises(FileNotFoundError, match="needs a run.*train first"):
+        with pytest.raises(FileNotFoundError, match=r"needs a run.*train first"):
             read(tmp_path)
 
 
@@ -113,10 +113,10 @@ def test_a_kept_network_comes_back_with_its_grey_scale(run_dir):
 
 
 def test_an_epoch_that_was_not_kept_is_refused_with_those_that_were(run_dir):
-    with pytest.raises(FileNotFoundError, match="needs the network of any epoch, .* has kept none"):
+    with pytest.raises(FileNotFoundError, match=r"needs the network of any epoch, .* has kept none"):
         runs.load_network(run_dir)
     runs.save_network(run_dir, network(), SCALE, 2)
-    with pytest.raises(FileNotFoundError, match="needs the network of epoch 0, .* has kept 2"):
+    with pytest.raises(FileNotFoundError, match=r"needs the network of epoch 0, .* has kept 2"):
         runs.load_network(run_dir, 0)
 
 
@@ -198,9 +198,11 @@ def test_network_and_optimiser_resume_exactly_where_they_were(run_dir):
     again = torch.optim.Adam(resumed.parameters(), lr=0.003, weight_decay=1e-4, amsgrad=True)
     assert runs.load_state(run_dir, resumed, again) == 2
     for one, optimised in ((saved, optimiser), (resumed, again)):
-        one(torch.ones(2, 5, 32, 32)).square().mean().backward()
-        optimised.step()
-        optimised.step()
+        torch.manual_seed(3)  # dropout
+        for _ in range(2):
+            optimised.zero_grad()
+            one(torch.ones(2, 5, 32, 32)).square().mean().backward()
+            optimised.step()
     for name, tensor in saved.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
 

@@ -71,7 +71,7 @@ class ScanSettings:
     flat_field_error: float = 0.002
     n_bad_columns: int = 3
     spectrum: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
-    grey_range_per_cm: tuple[float, float] = (-200.0, 300.0)
+    grey_range_per_cm: tuple[float, float] = (-250.0, 350.0)
 
     def __post_init__(self) -> None:
         if self.n_angles < 2:
