@@ -93,9 +93,7 @@ def late_slope(histories: Mapping[str, History], *, images_per_epoch: int) -> Ve
     n_epochs = _last_epoch(histories)
     size = _training_size(histories, images_per_epoch)
     slopes = {label: _relative_slope(history) for label, history in histories.items()}
-    measured = _join(
-        f"({label}): slope {100 * slope:+.2f} % of the drop per epoch" for label, slope in slopes.items()
-    )
+    measured = _join(f"({label}): slope {100 * slope:+.2f} % of the drop per epoch" for label, slope in slopes.items())
     high = histories.get(HIGH_WEIGHTS)
     if high is None or n_epochs < PUBLISHED_EPOCH + 10 or images_per_epoch < PUBLISHED_IMAGES_PER_EPOCH:
         return Verdict(CLAIMS["C2"], f"{measured}; {size}", NOT_TESTABLE)
@@ -103,9 +101,7 @@ def late_slope(histories: Mapping[str, History], *, images_per_epoch: int) -> Ve
     at_50 = test_loss[(epochs > 40) & (epochs <= 50)].mean()
     rise = test_loss[epochs > n_epochs - 10].mean() / at_50 - 1
     met = all(abs(slope) < 0.002 for slope in slopes.values()) and rise > 0
-    return Verdict(
-        CLAIMS["C2"], f"{measured}; test loss {100 * rise:+.1f} % after epoch 50; {size}", _outcome(met)
-    )
+    return Verdict(CLAIMS["C2"], f"{measured}; test loss {100 * rise:+.1f} % after epoch 50; {size}", _outcome(met))
 
 
 def accuracy_order(accuracy_by_setting: Mapping[str, NDArray]) -> Verdict:
@@ -133,12 +129,8 @@ def interface_accuracy(histories: Mapping[str, History]) -> Verdict:
     """
     if not _has_all_settings(histories) or _last_epoch(histories) < SCATTER_EPOCHS:
         return Verdict(CLAIMS["C4"], _needs_more(histories), NOT_TESTABLE)
-    means = {
-        label: float(_late(history, "interface_accuracy").mean()) for label, history in histories.items()
-    }
-    measured = _join(
-        f"({label}): {100 * mean:.1f} % of interface pixels right" for label, mean in means.items()
-    )
+    means = {label: float(_late(history, "interface_accuracy").mean()) for label, history in histories.items()}
+    measured = _join(f"({label}): {100 * mean:.1f} % of interface pixels right" for label, mean in means.items())
     without = means[WITHOUT_WEIGHTS]
     better = min(means[MILD_WEIGHTS], means[HIGH_WEIGHTS]) > without
     halved = 1 - means[HIGH_WEIGHTS] <= 0.5 * (1 - without)
@@ -211,9 +203,7 @@ def smallest_error(
     if not all(true_values.values()):
         return "a true value is zero, so there is no relative error", NOT_TESTABLE
     errors = {
-        label: np.mean(
-            [abs(_late(h, f"{n}_{quantity}") - v) / abs(v) for n, v in true_values.items()], axis=0
-        )
+        label: np.mean([abs(_late(h, f"{n}_{quantity}") - v) / abs(v) for n, v in true_values.items()], axis=0)
         for label, h in histories.items()
     }
     means = {label: float(error.mean()) for label, error in errors.items()}
@@ -253,17 +243,13 @@ def second_volume_interconnectivity(
     return _judge_volume("C9", measured, met, first, second)
 
 
-def second_volume_euler_numbers(
-    first: Mapping[str, NetworkMeasure], second: Mapping[str, NetworkMeasure]
-) -> Verdict:
+def second_volume_euler_numbers(first: Mapping[str, NetworkMeasure], second: Mapping[str, NetworkMeasure]) -> Verdict:
     """Judge C10: the Euler number per volume of every network is lower in the second volume.
 
     Per million voxels, as volumes differ in size. Testable when both have at least 150^3 voxels.
     """
     pairs = {n: (_euler_per_million(first[n]), _euler_per_million(second[n])) for n in NETWORKS}
-    measured = _join(
-        f"{n} {before:.0f} in training, {after:.0f} here" for n, (before, after) in pairs.items()
-    )
+    measured = _join(f"{n} {before:.0f} in training, {after:.0f} here" for n, (before, after) in pairs.items())
     met = all(after < before for before, after in pairs.values())
     return _judge_volume("C10", f"per million voxels: {measured}", met, first, second)
 
@@ -299,9 +285,7 @@ def table(verdicts: Iterable[Verdict], *, width: int = 100) -> str:
         claim = verdict.claim
         lines = [f"{claim.id:<4} {verdict.verdict.upper()}: {claim.text}"]
         lines += [f"published: {claim.published}", f"measured: {verdict.measured}"]
-        indented = (
-            textwrap.fill(line, width, initial_indent="     ", subsequent_indent="       ") for line in lines
-        )
+        indented = (textwrap.fill(line, width, initial_indent="     ", subsequent_indent="       ") for line in lines)
         paragraphs.append("\n".join(indented).strip())
     return "\n".join(paragraphs)
 
@@ -325,7 +309,7 @@ def summary(figures_dir: str | Path, *, profile: str) -> str:
         "|---|---|---|---|---|",
     ]
     for row in sorted(rows, key=lambda row: int(row["id"].removeprefix("C"))):
-        lines.append("| {id} | {claim} | {published} | {measured} | **{verdict}** |".format(**row))
+        lines.append("| {id} | {text} | {published} | {measured} | **{verdict}** |".format(**row))
     return "\n".join(lines) + "\n"
 
 
@@ -389,9 +373,7 @@ def _late(history: History, column: str) -> NDArray[np.float64]:
     return np.asarray(history[column], dtype=np.float64)[(epochs > end - SCATTER_EPOCHS) & (epochs <= end)]
 
 
-def _judge_volume(
-    claim_id: str, measured: str, met: bool, *volumes_measured: Mapping[str, NetworkMeasure]
-) -> Verdict:
+def _judge_volume(claim_id: str, measured: str, met: bool, *volumes_measured: Mapping[str, NetworkMeasure]) -> Verdict:
     """Verdict on measured volumes, not testable when one is too small."""
     smallest = min(_n_voxels_of_volume(measures) for measures in volumes_measured)
     if smallest < SMALLEST_VOLUME:

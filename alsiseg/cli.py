@@ -218,9 +218,7 @@ def figures(profile: str | None, home: Path, timings: bool) -> None:
         partial.write_text(table, encoding="utf-8")
     if timings:
         story.write_timings(home, size)
-    click.echo(
-        f"{len(ran)} notebooks run, the others were up to date; figures and claims.md are in {(home / 'figures').resolve()}"
-    )
+    click.echo(f"{len(ran)} notebooks run, the others were up to date; see {(home / 'figures').resolve()}")
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
