@@ -21,7 +21,7 @@ lab: $(VENV)/ready
 	ALSISEG_PROFILE=$(PROFILE) $(RUN) jupyter lab notebooks
 
 bench: $(VENV)/ready
-	$(RUN) benchmarks
+	$(VENV)/bin/python benchmarks/bench_topology.py
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alsiseg needs Python 3.11 or newer, found " + sys.version.split()[0] + "; say PYTHON=/path/to/python3.11")'

@@ -94,9 +94,7 @@ def _show_errors_in_one_line() -> None:
         if not mendable(error):
             shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
             return []
-        line = f"alsiseg: {error}"
-        print(line, file=sys.stderr)
-        return [line]
+        return [f"alsiseg: {error}"]
 
     shell.set_custom_exc((ValueError, TypeError, OSError, ImportError, FloatingPointError), show)
 

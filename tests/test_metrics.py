@@ -244,3 +244,10 @@ def test_volumes_that_cannot_be_measured_are_refused():
         metrics.measure_networks(bridge_labels(), connectivity=18)
     with pytest.raises(TypeError, match="mean_local_thickness_um needs a boolean network"):
         metrics.mean_local_thickness_um(bridge_labels(), 1.2)
+
+
+def test_the_best_naming_undoes_any_exchange_of_the_classes():
+    truth = np.random.default_rng(0).integers(0, 3, (4, 5, 6), dtype=np.uint8)
+    for exchange in ([1, 2, 0], [2, 1, 0], [0, 1, 2]):
+        classes = np.array(exchange, dtype=np.uint8)[truth]
+        assert np.array_equal(metrics.best_naming(classes, truth), truth)

@@ -114,5 +114,6 @@ def test_a_failing_notebook_is_named_with_its_error(tmp_path: Path):
     with pytest.raises(RuntimeError, match=r"01_broken.ipynb stopped: .*missing.tif"):
         story.tell(tmp_path / "notebooks", tmp_path, PROFILES["tiny"], say=lambda line: None)
     executed = json.loads((tmp_path / "data" / "tiny" / "notebooks" / "01_broken.ipynb").read_text())
-    shown = executed["cells"][0]["outputs"]
-    assert not any("Traceback" in str(output) for output in shown)
+    (shown,) = executed["cells"][0]["outputs"]
+    assert len(shown["traceback"]) == 1
+    assert shown["traceback"][0].startswith("alsiseg: needs a TIFF file")
