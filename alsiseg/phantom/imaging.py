@@ -305,7 +305,7 @@ class _Beamline:
 
         n_pixels = self.geometry.n_y * self.geometry.n_x
         maps = [m[self.z_indices].reshape(-1, n_pixels).T for m in (delta_zyx, attenuation_zyx)]
-        in_beam = torch.from_numpy(np.concatenate(maps, axis=1)).to(self.device)
+        in_beam = torch.from_numpy(np.ascontiguousarray(np.concatenate(maps, axis=1))).to(self.device)
         n_core = len(self.z_indices) - 2 * self.n_margin
         slab_pz = torch.zeros((n_pixels, n_core), device=self.device)
         angles = tomography.angles_rad(self.settings.n_angles)
