@@ -24,9 +24,10 @@ bench: $(VENV)/ready
 	$(VENV)/bin/python benchmarks/bench_topology.py
 
 $(VENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alsiseg needs Python 3.11 or newer, found " + sys.version.split()[0] + "; say PYTHON=/path/to/python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alsiseg needs Python 3.11 or newer, found " + sys.version.split()[0] + "; say PYTHON=/path/to/python3.11")'
+	@echo "Installing into $(VENV): a few minutes, about 3 GB"
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --constraint constraints.txt --editable '.[all]'
+	$(RUN) pip install --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
 	touch $@
 
 clean:
