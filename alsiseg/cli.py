@@ -69,8 +69,10 @@ def commands() -> None:
 @click.option("--angles", type=int, default=None, help="Projections of each scan.")
 def phantom(out_dir: Path, specimen: str, shape: tuple, seed: int, difficulty: str, angles: int | None) -> None:
     """Make a synthetic specimen: three scans and the truth, as TIFF stacks in OUT_DIR."""
+    from alsiseg import volumes
     from alsiseg.phantom import make
 
+    volumes.check_place(out_dir / "specimen.json")
     paths = make(out_dir, specimen=specimen, shape_zyx=shape, seed=seed, difficulty=difficulty, n_angles=angles)
     for path in paths.values():
         click.echo(path)
@@ -170,6 +172,8 @@ def measure(labels: Path, truth: Path | None, json_path: Path | None, axes: str 
     """Measure the networks of a label volume: volume fraction, interconnectivity, Euler number."""
     from alsiseg import metrics, volumes
 
+    if json_path is not None:
+        volumes.check_place(json_path)
     volume = volumes.open(labels, axes=axes)
     labels_zyx, size_um = volume[:], volume.voxel_size_um
     measures = metrics.measure_networks(labels_zyx, voxel_size_um=size_um)
@@ -223,5 +227,8 @@ def figures(profile: str | None, home: Path, timings: bool) -> None:
 
 def _check_free(out: Path, overwrite: bool) -> None:
     """Refuse to replace a file that was not meant."""
+    from alsiseg import volumes
+
+    volumes.check_output(out)
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists already; choose another name or say --overwrite")

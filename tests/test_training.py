@@ -103,6 +103,27 @@ def test_the_reported_loss_is_that_of_the_kept_network(whole_run):
     np.testing.assert_array_equal(prediction_zyx, runs.read_test(whole_run, 3)[1])
 
 
+def test_a_training_is_the_plain_loop_with_the_published_optimiser(tmp_path):
+    config = replace(TINY, epochs=1, images_per_epoch=50, unet=UNetConfig(stem_channels=2, dropout=0.0))
+    run_dir = train(*specimen(), tmp_path / "run", config, device="cpu")
+    task, device = training.prepare(*specimen(), config), training.devices.choose("cpu")
+    network = device.place(unet.build(config.unet, seed=0)).train()
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.003, weight_decay=1e-4, amsgrad=True)
+    for draws in task.draws(1).batches(8):
+        grey, labels, weight = dataset.training_batch(
+            task.volume, draws, crop=32, n_slices=5, normalised_range=task.scale.normalised_range
+        )
+        with device.autocast():
+            logits = network(device.images(grey))
+        pixel_loss = torch.nn.functional.cross_entropy(logits.float(), labels.long(), reduction="none") * weight
+        optimiser.zero_grad()
+        (pixel_loss.sum() / len(grey)).backward()
+        optimiser.step()
+    kept = runs.load_network(run_dir).network.state_dict()
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(kept[name], tensor, rtol=1e-3, atol=1e-5)
+
+
 def test_means_over_a_section_weigh_every_slice_alike():
     task = training.prepare(*specimen(), TINY)
     device = training.devices.Device("cpu", bfloat16=False)

@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from alsiseg import unet
@@ -96,6 +97,41 @@ def test_kernels_strides_and_dropout_are_published():
     assert [(m.kernel_size, m.padding, m.stride) for m in transposed] == 4 * [((3, 3), (1, 1), (1, 1))]
     assert network.dropout.p == 0.33
     assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in network.modules()) == 6 + 4
+
+
+def by_hand(network: UNet, grey: torch.Tensor) -> torch.Tensor:
+    """Figure 2 in plain functions: every convolution with batch norm and ReLU, the last one alone."""
+    state = network.state_dict()
+
+    def normalised(image: torch.Tensor, name: str) -> torch.Tensor:
+        mean, variance, scale, shift = (
+            state[f"{name}.1.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+        )
+        return functional.relu(functional.batch_norm(image, mean, variance, scale, shift))
+
+    def convolved(image: torch.Tensor, name: str, padding: int) -> torch.Tensor:
+        image = functional.conv2d(image, state[f"{name}.0.weight"], state[f"{name}.0.bias"], padding=padding)
+        return normalised(image, name)
+
+    levels = [convolved(convolved(grey, "stem", 2), "encoder.0", 1)]
+    for level in (1, 2, 3, 4):
+        levels.append(convolved(functional.max_pool2d(levels[-1], 2), f"encoder.{level}", 1))
+    image = levels.pop()
+    for step in (0, 1, 2, 3):
+        name = f"decoder.{step}"
+        image = functional.interpolate(image, scale_factor=2, mode="bilinear")
+        image = functional.conv_transpose2d(image, state[f"{name}.0.weight"], state[f"{name}.0.bias"], padding=1)
+        image = torch.cat([normalised(image, name), levels.pop()], dim=1)
+    return functional.conv2d(image, state["output.weight"], state["output.bias"], padding=1)
+
+
+def test_the_network_computes_figure_2():
+    network = small()
+    with torch.no_grad():
+        for _ in range(3):  # give the batch norms something of their own
+            network.train()(3 + torch.randn(4, 5, 32, 32))
+        grey = torch.randn(2, 5, 32, 48)
+        torch.testing.assert_close(network.eval()(grey), by_hand(network, grey), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (32, 48)])

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from alsiseg.volumes import tiff
 from alsiseg.volumes.volume import Volume
-from alsiseg.volumes.writing import TIFF_SUFFIXES, write, written_whole
+from alsiseg.volumes.writing import TIFF_SUFFIXES, check_output, check_place, write, written_whole
 
-__all__ = ["TIFF_SUFFIXES", "Volume", "open", "write", "written_whole"]
+__all__ = ["TIFF_SUFFIXES", "Volume", "check_output", "check_place", "open", "write", "written_whole"]
 
 
 def open(path: str | Path, *, axes: str | None = None) -> Volume:

@@ -36,8 +36,7 @@ def write(
         Edge of the voxel in micrometres, written as ImageJ does.
     """
     path = Path(path)
-    if path.suffix.lower() not in TIFF_SUFFIXES:
-        raise ValueError(f"a volume is written as .tif or .tiff, got {path}")
+    check_output(path)
     if isinstance(slices, np.ndarray):
         shape, dtype = slices.shape, slices.dtype  # type: ignore[assignment]
     _check_writable(shape, dtype, voxel_size_um)
@@ -50,6 +49,13 @@ def write(
     with written_whole(path) as partial:
         tifffile.imwrite(partial, data, shape=shape, dtype=dtype, imagej=True, resolution=resolution, metadata=metadata)
     return path
+
+
+def check_output(path: str | Path) -> None:
+    """Refuse a path where no volume can be written, before work is spent on it; makes nothing."""
+    if Path(path).suffix.lower() not in TIFF_SUFFIXES:
+        raise ValueError(f"a volume is written as .tif or .tiff, got {path}; choose such a name")
+    check_place(path)
 
 
 def _check_writable(shape: tuple[int, ...] | None, dtype: DTypeLike | None, voxel_size_um: float | None) -> None:
@@ -93,16 +99,36 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         _flush_to_disk(path.parent)
 
 
+def check_place(path: str | Path) -> None:
+    """Refuse a path where no file can be written, before work is spent on it; makes nothing.
+
+    Raises
+    ------
+    OSError
+        When `path` is a folder, lies below a file, or in a folder that may not be written to.
+    """
+    path = Path(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir():
+        raise IsADirectoryError(_no_place(path, "a folder of that name"))
+    if not folder.is_dir():
+        raise NotADirectoryError(_no_place(path, f"the file {folder} in place of a folder"))
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(_no_place(path, f"no permission to write in {folder}"))
+
+
+def _no_place(path: Path, found: str) -> str:
+    return f"needs a place to write {path}, found {found}; choose another one"
+
+
 def _claim(path: Path, partial: Path) -> None:
     """Make the folder and the empty partial file, or say why that cannot be."""
+    check_place(path)
     try:
-        if path.is_dir():
-            raise IsADirectoryError(None, "a folder of that name")
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
-    except OSError as error:
-        found = "a file in place of a folder" if isinstance(error, FileExistsError) else str(error.strerror).lower()
-        raise type(error)(f"needs a place to write {path}, found {found}; choose another one") from error
+    except OSError as error:  # a name too long, a full or read-only disk
+        raise OSError(_no_place(path, str(error.strerror).lower())) from error
 
 
 def _flush_to_disk(path: Path) -> None:
