@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
 from typing import Any
 
@@ -140,8 +141,9 @@ def tell(
 def _execute(path: Path, page: Page, clock: "_Clock") -> None:
     """Run one notebook in a fresh kernel and keep the executed copy, also when a cell fails."""
     import nbformat
+    from jupyter_core.utils import run_sync
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     class Reader(NotebookClient):
         def process_message(self, msg: dict, cell: Any, cell_index: int) -> Any:
@@ -155,13 +157,38 @@ def _execute(path: Path, page: Page, clock: "_Clock") -> None:
     client.coalesce_streams = True
     client.extra_arguments = ["--log-level=40"]  # errors only: the kernel's start-up warnings are not the reader's
     try:
-        client.execute()
+        _run_until_done(client.execute, stop=lambda: run_sync(client.km.shutdown_kernel)(now=True))
     except CellExecutionError as error:
         lines = [line for line in ANSI_COLOUR.sub("", str(error)).splitlines() if line.strip()]
         raise RuntimeError(f"{path.name} stopped: {lines[-1]}") from error
+    except DeadKernelError as error:
+        raise RuntimeError(f"{path.name} stopped: its kernel died, perhaps for lack of memory") from error
     finally:
-        with written_whole(_executed(path, page)) as partial:
-            nbformat.write(notebook, partial)
+        with written_whole(_executed(path, page)) as unfinished:
+            nbformat.write(notebook, unfinished)
+
+
+def _run_until_done(work: Callable[[], Any], *, stop: Callable[[], Any]) -> None:
+    """Do `work` in a thread, so that Ctrl-C reaches this one; nbclient would take it and go on."""
+    errors: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    worker = Thread(target=attempt, daemon=True)
+    worker.start()
+    try:
+        while worker.is_alive():
+            worker.join(0.2)
+    except KeyboardInterrupt:
+        stop()
+        worker.join(5)
+        raise
+    if errors:
+        raise errors[0]
 
 
 def _executed(path: Path, page: Page) -> Path:
@@ -198,8 +225,8 @@ def _write_stamp(path: Path, page: Page, since: float) -> None:
         "seconds": round(time.time() - since, 1),
         "written": {str(file.relative_to(page.home)): _mark(file) for file in ours},
     }
-    with written_whole(_stamp_path(path, page)) as partial:
-        partial.write_text(json.dumps(stamp, indent=2) + "\n")
+    with written_whole(_stamp_path(path, page)) as unfinished:
+        unfinished.write_text(json.dumps(stamp, indent=2) + "\n")
 
 
 def _mark(file: Path) -> str | None:
@@ -225,8 +252,8 @@ def write_timings(home: Path, profile: Profile) -> Path:
     path = page.figures_dir / "timings.json"
     timings = json.loads(path.read_text()) if path.is_file() else {}
     timings[profile.name] = dict(sorted(_expected_seconds(page).items()))
-    with written_whole(path) as partial:
-        partial.write_text(json.dumps(timings, indent=2) + "\n")
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(timings, indent=2) + "\n")
     return path
 
 

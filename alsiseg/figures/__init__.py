@@ -12,6 +12,7 @@ from alsiseg.figures.charts import (
     plot_network_bars,
     plot_quantity,
     settings_legend,
+    topology_columns,
 )
 from alsiseg.figures.manner import (
     DOUBLE_COLUMN_MM,
@@ -98,6 +99,7 @@ __all__ = [
     "show_weights",
     "style",
     "topology",
+    "topology_columns",
     "weight_recipe",
     "wrong_interfaces",
 ]

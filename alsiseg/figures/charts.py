@@ -1,6 +1,7 @@
 """Charts: what is measured against the epoch, per slice, and per network."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -223,3 +224,17 @@ def _write_value(axes: Axes, x: float, value: float, text: str, *, upright: bool
         fontsize=5.5,
         rotation=90 if upright else 0,
     )
+
+
+def topology_columns(
+    histories: Mapping[str, History], truth: Mapping[str, "NetworkMeasure"]
+) -> dict[str, Any]:
+    """Columns behind Fig. 6 and Supplementary Fig. 1: every quantity of every network, true and per setting."""
+    columns: dict[str, Any] = {"epoch": next(iter(histories.values()))["epoch"]}
+    for quantity, (network, measure) in product(
+        ("volume_fraction_pct", "euler_number", "interconnectivity"), truth.items()
+    ):
+        columns[f"{network} {quantity} truth"] = [getattr(measure, quantity)]
+        for label, history in histories.items():
+            columns[f"{network} {quantity} ({label})"] = history[f"{network}_{quantity}"]
+    return columns

@@ -80,7 +80,10 @@ def run_figures(home: Path, **options) -> subprocess.Popen:
 def test_an_interrupted_call_continues(home: Path, tmp_path: Path):
     (tmp_path / "notebooks").symlink_to(NOTEBOOKS)
     (tmp_path / "data").mkdir()
-    first = run_figures(tmp_path, start_new_session=True)
+    # A shell without job control starts background commands with SIGINT ignored; a terminal does not.
+    first = run_figures(
+        tmp_path, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    )
     deadline = time.monotonic() + 300
     while not (tmp_path / "data" / "tiny" / "slow" / "truth.tif").exists():
         assert first.poll() is None, first.stderr.read()
