@@ -34,15 +34,13 @@ LAYERS = {
     "training": 4,
     "prediction": 4,
     "profiles": 5,
-    "figures": 6,
+    "figures": 5,
     "viewer": 6,
     "claims": 6,
     "story": 6,
     "cli": 7,
     "plugin": 7,
 }
-# Drawing is one kind of work in two rooms: the viewer shows what `figures` draws.
-ALLOWED_BESIDE = {("viewer", "figures")}
 ARRAY_ROOMS = ("phases", "progress", "volumes", "weightmaps", "topology", "metrics", "phantom", "ground_truth")
 HEAVY = ("torch", "matplotlib", "napari", "porespy", "dask", "pyvista", "ipywidgets", "IPython", "nbformat")
 ONLY_IN = {
@@ -85,8 +83,7 @@ def imported_rooms(source: str) -> set[str]:
 
 def wrong_imports(room: str, source: str) -> set[str]:
     below = {other for other, layer in LAYERS.items() if layer < LAYERS[room]}
-    beside = {other for importer, other in ALLOWED_BESIDE if importer == room}
-    return imported_rooms(source) - below - beside - {room}
+    return imported_rooms(source) - below - {room}
 
 
 def python(code: str) -> str:
