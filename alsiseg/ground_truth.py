@@ -21,6 +21,7 @@ MIN_AXIS = 16
 MAX_ROTATION_DEG = 5.0
 MIN_AGREEMENT = 0.3
 N_FITTED_VOXELS = 200_000
+MIN_ALUMINIDE_FRACTION = 1e-3
 # Share of a particle's brightness at which the etched scan puts its edge, where that is more than
 # the threshold: found on specimens of known truth.
 EDGE_SHARE = 0.2
@@ -114,7 +115,7 @@ def label_scans(
     lab_zyx, synchrotron_zyx, etched_zyx
         Grey volumes (z, y, x) of equal shape and voxel size.
     thresholds
-        Grey values that part the phases; None chooses them by Otsu's method.
+        Grey values that part the phases; None chooses them, see `choose_thresholds`.
     min_particle_voxels
         Smaller particles are taken for noise.
 
@@ -137,7 +138,7 @@ def label_scans(
 def register(moving_zyx: NDArray, fixed_zyx: NDArray, *, what: str = "moving scan") -> Registration:
     """Find the rigid move that lays `moving_zyx` on `fixed_zyx` to a fraction of a voxel.
 
-    Smoothed over two voxels both show the aluminides bright, whatever made the contrast. Phase
+    Smoothed over a voxel both show the aluminides bright, whatever made the contrast. Phase
     correlation (scikit-image) finds whole voxels, least squares on the smoothed grey values
     (SciPy) the rest and the rotation.
 
@@ -174,28 +175,38 @@ def denoise(lab_zyx: NDArray, synchrotron_zyx: NDArray, etched_zyx: NDArray) -> 
 
 
 def choose_thresholds(lab_zyx: Volume, synchrotron_zyx: Volume, etched_zyx: Volume) -> Thresholds:
-    """Choose a threshold for every aligned, smoothed scan where its classes stand apart.
+    """Choose a threshold for every aligned, smoothed scan.
 
-    Laboratory CT has one narrow peak (matrix and silicon) and a long tail: the triangle method
-    finds the foot of the peak. Away from aluminides the etched scan holds only silicon and air:
-    Otsu's method. Among rigid voxels that are bright in laboratory CT, the synchrotron scan holds
-    silicon, weak and strong aluminides: the first of Otsu's two thresholds.
+    Aluminides are brighter than the matrix, the commonest phase, in both scans with matrix:
+    the median plus half the robust spread. Silicon is darker than it in the synchrotron scan.
+    Well away from aluminides the etched scan holds only silicon and air: Otsu's method.
+
+    Raises
+    ------
+    ValueError
+        When no aluminides stand out in the laboratory scan.
     """
-    from skimage.filters import threshold_multiotsu, threshold_otsu, threshold_triangle
+    from skimage.filters import threshold_otsu
 
-    aluminide_lab = float(threshold_triangle(lab_zyx))
-    bright = lab_zyx > aluminide_lab
-    if not bright.any():
-        raise ValueError("the laboratory scan needs bright aluminides, found none; check the order of the scans")
-    away = ~ndimage.binary_dilation(bright, iterations=4)
-    rigid_etched = float(threshold_otsu(etched_zyx[away] if np.ptp(etched_zyx[away]) else etched_zyx))
-    candidates = synchrotron_zyx[bright & (etched_zyx > rigid_etched)]
-    if len(np.unique(candidates)) < 3:
+    matrix_lab, spread_lab = _middle_and_spread(lab_zyx)
+    matrix_synchrotron, spread_synchrotron = _middle_and_spread(synchrotron_zyx)
+    certain = lab_zyx > matrix_lab + 4 * spread_lab
+    if not certain.mean() > MIN_ALUMINIDE_FRACTION:
         raise ValueError(
-            "no voxel is bright in the laboratory scan and rigid in the etched one; "
-            "give three scans of one specimen, with aluminides in it"
+            "the laboratory scan needs aluminides brighter than the matrix, found none; check the order of the scans"
         )
-    return Thresholds(aluminide_lab, float(threshold_multiotsu(candidates, 3)[0]), rigid_etched)
+    away_zyx = etched_zyx[~ndimage.binary_dilation(certain, iterations=4)]
+    return Thresholds(
+        matrix_lab + 0.5 * spread_lab,
+        matrix_synchrotron + 0.5 * spread_synchrotron,
+        float(threshold_otsu(away_zyx if len(away_zyx) and np.ptp(away_zyx) else etched_zyx)),
+    )
+
+
+def _middle_and_spread(grey_zyx: Volume) -> tuple[float, float]:
+    """Median, and the standard deviation of a normal distribution of the same median deviation."""
+    middle = float(np.median(grey_zyx))
+    return middle, 1.4826 * float(np.median(np.abs(grey_zyx - middle)))
 
 
 def combine(
@@ -265,7 +276,7 @@ def _without_specks(mask_zyx: NDArray[np.bool_], min_particle_voxels: int) -> ND
 
 def _margin(grey_zyx: Volume, level: Volume | np.float32) -> Volume:
     """Distance to a threshold, 0..1, in units of the robust spread of the volume."""
-    spread = 1.4826 * np.median(np.abs(grey_zyx - np.median(grey_zyx)))
+    _, spread = _middle_and_spread(grey_zyx)
     return np.minimum(np.abs(grey_zyx - level) / np.float32(max(3 * spread, 1e-6)), 1)
 
 
@@ -287,10 +298,13 @@ def _check_scans(scans: dict[str, NDArray]) -> None:
 
 
 def _standardised(volume_zyx: NDArray) -> Volume:
-    """Smooth over two voxels and scale to zero mean and unit variance; rare extremes are cut off."""
-    smooth = ndimage.gaussian_filter(volume_zyx.astype(np.float32), 2.0, mode="nearest")
-    smooth = np.clip(smooth, *np.percentile(smooth[::2, ::2, ::2], (0.5, 99.5)))
-    return (smooth - smooth.mean()) / max(float(smooth.std()), 1e-12)
+    """Smooth over a voxel, keep what is brighter than the median, scale to mean 0 and variance 1.
+
+    Dark fringes are cut off: only one of the two scans may have them.
+    """
+    smooth = ndimage.gaussian_filter(volume_zyx.astype(np.float32), 1.0, mode="nearest")
+    smooth = np.clip(smooth, *np.percentile(smooth[::2, ::2, ::2], (50, 99.5)))
+    return ((smooth - smooth.mean()) / max(float(smooth.std()), 1e-12)).astype(np.float32)
 
 
 def _refine(moving: Volume, fixed: Volume, start: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
@@ -313,7 +327,7 @@ def _refine(moving: Volume, fixed: Volume, start: NDArray[np.float64]) -> tuple[
     return fit.x, bool(fit.success)
 
 
-def _sample_points(shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _sample_points(shape: tuple[int, ...]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Evenly spaced voxels, away from the faces, as offsets from the centre, and the centre."""
     step = max(1, int(np.ceil((np.prod(shape) / N_FITTED_VOXELS) ** (1 / 3))))
     centre = ((np.array(shape, dtype=np.float32) - 1) / 2)[:, None]
@@ -326,12 +340,12 @@ def _rotation(angles_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     return Rotation.from_euler("xyz", angles_rad).as_matrix()
 
 
-def _moved(points: NDArray[np.float32], pose: NDArray[np.float64]) -> NDArray[np.float32]:
+def _moved(points: NDArray[np.floating], pose: NDArray[np.float64]) -> NDArray[np.float32]:
     """Offsets `points` after the pose."""
     return (_rotation(pose[3:]) @ points + pose[:3, None]).astype(np.float32)
 
 
-def _turn_rate(points: NDArray[np.float32], pose: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
+def _turn_rate(points: NDArray[np.floating], pose: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
     """How fast every point moves when the angle about `axis` grows."""
     step = np.zeros(3)
     step[axis] = 1e-4

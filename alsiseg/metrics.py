@@ -114,9 +114,7 @@ def accuracy(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
     return np.count_nonzero(prediction == truth) / truth.size
 
 
-def accuracy_per_slice(
-    prediction_zyx: NDArray[np.uint8], truth_zyx: NDArray[np.uint8]
-) -> NDArray[np.float64]:
+def accuracy_per_slice(prediction_zyx: NDArray[np.uint8], truth_zyx: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Share of correctly labelled pixels of every slice, float64 (Z,) in 0..1 (Fig. 5a).
 
     Raises

@@ -76,9 +76,9 @@ PROFILES = {
         name="quick",
         slow_shape_zyx=(160, 160, 192),
         fast_shape_zyx=(96, 128, 128),
-        n_angles=400,
+        n_angles=360,
         training=TrainingConfig(
-            unet=UNetConfig(stem_channels=8), epochs=10, batch=10, crop_px=128, images_per_epoch=400, kept_every=5
+            unet=UNetConfig(stem_channels=8), epochs=10, batch=5, crop_px=128, images_per_epoch=300, kept_every=5
         ),
         reported_epoch=10,
     ),

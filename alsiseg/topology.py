@@ -132,9 +132,7 @@ class EulerCounts:
         alone = _starts(first, before=None, connectivity=self.connectivity)
         seam = _starts(first, before=self.last, connectivity=self.connectivity) - alone
         shape_zyx = (self.shape_zyx[0] + upper.shape_zyx[0], *self.shape_zyx[1:])
-        return EulerCounts(
-            self.connectivity, shape_zyx, self.number + seam + upper.number, self.first, upper.last
-        )
+        return EulerCounts(self.connectivity, shape_zyx, self.number + seam + upper.number, self.first, upper.last)
 
 
 def _thin_slabs(volume_zyx: Sliceable) -> Iterator[NDArray[np.bool_]]:

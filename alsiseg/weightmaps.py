@@ -130,9 +130,7 @@ def busiest_window(labels_zyx: NDArray[np.uint8], size_px: int) -> tuple[int, sl
     height, width = (min(size_px, n) for n in interface_zyx.shape[1:])
     # Sums over all windows from the cumulative sums at their four corners.
     sums = np.pad(interface_zyx[z].cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    in_window = (
-        sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
-    )
+    in_window = sums[height:, width:] - sums[:-height, width:] - sums[height:, :-width] + sums[:-height, :-width]
     top, left = (int(i) for i in np.unravel_index(in_window.argmax(), in_window.shape))
     return z, slice(top, top + height), slice(left, left + width)
 

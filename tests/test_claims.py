@@ -44,9 +44,7 @@ def history(*, relative_error=0.0, n_epochs=50, scatter=0.0, silicon_connected=0
 
 
 def trainings(*errors, **options):
-    return {
-        label: history(relative_error=error, **options) for label, error in zip(SETTINGS, errors, strict=True)
-    }
+    return {label: history(relative_error=error, **options) for label, error in zip(SETTINGS, errors, strict=True)}
 
 
 def test_the_table_holds_every_claim_of_the_paper_once():
@@ -118,8 +116,7 @@ def test_two_settings_cannot_test_the_order_of_three():
 )
 def test_interfaces_count_as_right_when_half_of_their_errors_are_gone(accuracies, expected):
     histories = {
-        label: history(interface_accuracy=accuracy)
-        for label, accuracy in zip(SETTINGS, accuracies, strict=True)
+        label: history(interface_accuracy=accuracy) for label, accuracy in zip(SETTINGS, accuracies, strict=True)
     }
     assert claims.interface_accuracy(histories).verdict == expected
 
@@ -157,9 +154,7 @@ def test_a_true_value_of_zero_has_no_relative_error():
 
 
 def test_second_volume_fractions_are_compared_with_the_published_ones():
-    assert (
-        claims.second_volume_fractions(measures(silicon=14.5, aluminides=17.6, hybrid=32.1)).verdict == "met"
-    )
+    assert claims.second_volume_fractions(measures(silicon=14.5, aluminides=17.6, hybrid=32.1)).verdict == "met"
     assert claims.second_volume_fractions(measures()).verdict == "not met"
 
 

@@ -85,9 +85,7 @@ def test_every_published_figure_is_a_double_column_and_leaves_no_setting_behind(
 def test_text_is_at_least_five_and_a_half_points_and_everything_lies_on_the_page():
     for figure in every_figure():
         figure.draw_without_rendering()
-        sizes = [
-            text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text().strip()
-        ]
+        sizes = [text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text().strip()]
         assert min(sizes) >= 5.5
         drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
         assert drawn.x0 >= -0.01
@@ -127,9 +125,7 @@ def test_bars_show_interconnectivity_in_per_cent_and_euler_numbers_per_volume():
     assert heights == pytest.approx([100 * m.interconnectivity for m in TRUTH.values()])
     assert figures.euler_density(TRUTH["silicon"]) == TRUTH["silicon"].euler_density_per_mm3
     without_size = measure_networks(LABELS_ZYX)["silicon"]
-    assert figures.euler_density(without_size) == pytest.approx(
-        1e6 * without_size.euler_number / LABELS_ZYX.size
-    )
+    assert figures.euler_density(without_size) == pytest.approx(1e6 * without_size.euler_number / LABELS_ZYX.size)
 
 
 def test_labels_have_the_colours_of_their_phases():

@@ -180,9 +180,7 @@ def test_the_table_sets_truth_and_signed_difference_below():
 
 def test_a_truth_of_other_networks_is_refused():
     measures = metrics.measure_networks(bridge_labels())
-    with pytest.raises(
-        ValueError, match="truth must hold the networks silicon, aluminides, hybrid, got hybrid"
-    ):
+    with pytest.raises(ValueError, match="truth must hold the networks silicon, aluminides, hybrid, got hybrid"):
         metrics.table(measures, {"hybrid": measures["hybrid"]})
 
 

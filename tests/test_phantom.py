@@ -73,9 +73,7 @@ def test_fast_fractions_are_those_of_the_second_volume(fast):
 
 
 def test_fast_silicon_is_less_connected_and_every_network_branches_more(slow, fast):
-    slow_networks, fast_networks = (
-        metrics.measure_networks(one.labels_zyx, voxel_size_um=1.2) for one in (slow, fast)
-    )
+    slow_networks, fast_networks = (metrics.measure_networks(one.labels_zyx, voxel_size_um=1.2) for one in (slow, fast))
     loss = slow_networks["silicon"].interconnectivity - fast_networks["silicon"].interconnectivity
     assert 0.05 < loss < 0.25
     for name in slow_networks:
@@ -231,7 +229,7 @@ def test_a_weak_phase_edge_follows_the_transport_of_intensity():
 
 
 def test_noise_falls_with_the_dose():
-    specimen, inside_yx = cylinder(Variant.SI, 8)
+    specimen, _ = cylinder(Variant.SI, 8)
     spreads = []
     for photons in (1e3, 1e4):
         settings = ScanSettings(n_angles=60, distance_mm=0, photons=photons, readout_photons=0, n_bad_columns=0)

@@ -195,10 +195,7 @@ def test_a_real_napari_window_shows_the_phases_in_their_colours():
         assert {str(unit) for unit in layer.units} == {"micrometer"}
         silicon = np.array(Image.new("RGB", (1, 1), PHASE_COLOURS[Phase.SILICON])).ravel() / 255
         assert layer.get_color(int(Phase.SILICON))[:3] == pytest.approx(silicon, abs=0.01)
-        assert (
-            "silicon"
-            in layer.get_status((3.6, *(np.argwhere(TRUTH[3] == Phase.SILICON)[0] * 1.2)))["coordinates"]
-        )
+        assert "silicon" in layer.get_status((3.6, *(np.argwhere(TRUTH[3] == Phase.SILICON)[0] * 1.2)))["coordinates"]
         layer.opacity = 1.0
         shot = window.screenshot(canvas_only=False, flash=False)
         folder = Path("test-artefacts")

@@ -17,12 +17,8 @@ from alsiseg.weightmaps import (
 
 SI, AL = Phase.SILICON, Phase.ALUMINIDE
 slices = hnp.arrays(np.uint8, st.tuples(st.integers(3, 9), st.integers(3, 9)), elements=st.integers(0, 2))
-tiny_slices = hnp.arrays(
-    np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=4), elements=st.integers(0, 2)
-)
-stacks = hnp.arrays(
-    np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5), elements=st.integers(0, 2)
-)
+tiny_slices = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=4), elements=st.integers(0, 2))
+stacks = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5), elements=st.integers(0, 2))
 
 
 def slide_window_2(labels, centres):

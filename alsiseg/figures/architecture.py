@@ -85,9 +85,7 @@ def _draw_layer(axes: Axes, position: int, layer: "LayerShape", level: int) -> N
     colour, letter, _ = LAYER_KINDS[layer.kind]
     height = _box_height(layer.n_pixels)
     corner = (position - BOX_WIDTH / 2, -level - height / 2)
-    axes.add_patch(
-        Rectangle(corner, BOX_WIDTH, height, facecolor=colour, edgecolor="0.15", linewidth=0.6, zorder=3)
-    )
+    axes.add_patch(Rectangle(corner, BOX_WIDTH, height, facecolor=colour, edgecolor="0.15", linewidth=0.6, zorder=3))
     ink = "white" if layer.kind in ("conv5", "pool", "tconv3", "output") else "black"
     axes.text(position, -level, letter, ha="center", va="center", fontsize=6.5, color=ink, zorder=4)
     if layer.kind not in ("pool", "dropout", "upsample"):  # these do not change the channels
@@ -130,9 +128,7 @@ def _name_levels(axes: Axes, layers: Sequence["LayerShape"], levels: dict[int, i
     """Write the image size of each level to the left of its first layer."""
     for size, level in levels.items():
         first = next(i for i, layer in enumerate(layers) if layer.n_pixels == size)
-        axes.text(
-            first - 0.55, -level, f"{size} × {size}", ha="right", va="center", fontsize=6.5, color="0.2"
-        )
+        axes.text(first - 0.55, -level, f"{size} × {size}", ha="right", va="center", fontsize=6.5, color="0.2")
 
 
 def _legend(figure: Figure, layers: Sequence["LayerShape"]) -> None:

@@ -127,9 +127,7 @@ def settings_legend(figure: FigureBase, labels: Sequence[str], *, truth: bool = 
     if truth:
         lines.append(Line2D([], [], **manner.TRUTH_STYLE, label="ground truth"))
     title = Line2D([], [], linestyle="none", label=f"{manner.SETTING_LEGEND_TITLE}:")
-    figure.legend(
-        handles=[title, *lines], loc="outside upper center", ncols=len(lines) + 1, columnspacing=1.4
-    )
+    figure.legend(handles=[title, *lines], loc="outside upper center", ncols=len(lines) + 1, columnspacing=1.4)
 
 
 def euler_density(measure: "NetworkMeasure") -> float:
@@ -226,9 +224,7 @@ def _write_value(axes: Axes, x: float, value: float, text: str, *, upright: bool
     )
 
 
-def topology_columns(
-    histories: Mapping[str, History], truth: Mapping[str, "NetworkMeasure"]
-) -> dict[str, Any]:
+def topology_columns(histories: Mapping[str, History], truth: Mapping[str, "NetworkMeasure"]) -> dict[str, Any]:
     """Columns behind Fig. 6 and Supplementary Fig. 1: every quantity of every network, true and per setting."""
     columns: dict[str, Any] = {"epoch": next(iter(histories.values()))["epoch"]}
     for quantity, (network, measure) in product(

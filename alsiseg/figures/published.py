@@ -245,9 +245,7 @@ def topology(
 
 
 @manner.style()
-def interconnectivity(
-    histories: Mapping[str, charts.History], truth: Mapping[str, "NetworkMeasure"]
-) -> Figure:
+def interconnectivity(histories: Mapping[str, charts.History], truth: Mapping[str, "NetworkMeasure"]) -> Figure:
     """Supplementary Fig. 1: global interconnectivity of each network against the epoch.
 
     Parameters are those of `topology`; the histories hold ``{network}_interconnectivity`` (0..1).
@@ -299,9 +297,7 @@ def second_volume(
     bars = upper.subplots(1, 3)
     for axes, quantity in zip(bars, ("volume_fraction_pct", "interconnectivity"), strict=False):
         charts.plot_network_bars(axes, named, quantity=quantity).set_ylabel(charts.QUANTITIES[quantity][0])
-    charts.plot_network_bars(
-        bars[2], named, quantity="euler_density", scale=10 ** charts.thousands_power(named)
-    )
+    charts.plot_network_bars(bars[2], named, quantity="euler_density", scale=10 ** charts.thousands_power(named))
     bars[2].set_ylabel(f"Euler number density ({_density_unit(named)})")
     charts.volume_legend(upper, list(named))
     panels = lower.subplots(1, 4)
@@ -319,7 +315,5 @@ def _density_unit(volumes: Mapping[str, Mapping[str, "NetworkMeasure"]]) -> str:
     """Name the unit of the scaled Euler density: per mm3, or per million voxels when a voxel size is unknown."""
     power = charts.thousands_power(volumes)
     factor = f"10$^{power}$ " if power else ""
-    known = all(
-        m.euler_density_per_mm3 is not None for measures in volumes.values() for m in measures.values()
-    )
+    known = all(m.euler_density_per_mm3 is not None for measures in volumes.values() for m in measures.values())
     return factor + ("mm$^{-3}$" if known else "per 10$^6$ voxels")

@@ -31,9 +31,7 @@ DETACHED_COLOURS = (
     "#1b3a7a",
     "#e41a1c",
 )
-LARGEST_VOLUME = (
-    24_000_000  # voxels drawn at full resolution; larger ones are drawn from every 2nd, 3rd... voxel
-)
+LARGEST_VOLUME = 24_000_000  # voxels drawn at full resolution; larger ones are drawn from every 2nd, 3rd... voxel
 PROBE = """
 import numpy, pyvista
 plotter = pyvista.Plotter(off_screen=True, window_size=(64, 64))
@@ -189,9 +187,7 @@ def opengl_obstacle() -> str:
         return f"no OpenGL library (the trial ended with {type(error).__name__})"
     if "No module named" in probe.stderr:
         return "PyVista is not installed (pip install pyvista)"
-    return (
-        "" if probe.returncode == 0 else f"no OpenGL library (the trial ended with status {probe.returncode})"
-    )
+    return "" if probe.returncode == 0 else f"no OpenGL library (the trial ended with status {probe.returncode})"
 
 
 def draw_by_opengl(classes_zyx: NDArray[np.uint8], colours: list[str], view: View) -> NDArray[np.uint8]:
@@ -200,12 +196,8 @@ def draw_by_opengl(classes_zyx: NDArray[np.uint8], colours: list[str], view: Vie
     from vtkmodules.vtkCommonCore import vtkLogger
 
     verbosity = vtkLogger.GetCurrentVerbosityCutoff()
-    vtkLogger.SetStderrVerbosity(
-        vtkLogger.VERBOSITY_OFF
-    )  # "bad X server connection" is no news without a screen
-    plotter = pyvista.Plotter(
-        off_screen=True, window_size=[2 * view.width_px, 2 * view.height_px], lighting="none"
-    )
+    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)  # "bad X server connection" is no news without a screen
+    plotter = pyvista.Plotter(off_screen=True, window_size=[2 * view.width_px, 2 * view.height_px], lighting="none")
     try:
         _fill_scene(plotter, classes_zyx, colours, view)
         picture = plotter.screenshot(return_img=True)
@@ -235,9 +227,7 @@ def _fill_scene(plotter, classes_zyx: NDArray[np.uint8], colours: list[str], vie
     bounds = [b for c, h in zip(view.centre, view.half_size, strict=True) for b in (c - h, c + h)]
     plotter.add_mesh(pyvista.Box(bounds).extract_all_edges(), color="#555555", line_width=2)
     for direction, strength in view.lights:
-        light = pyvista.Light(
-            position=view.centre + 1e4 * direction, focal_point=view.centre, intensity=strength
-        )
+        light = pyvista.Light(position=view.centre + 1e4 * direction, focal_point=view.centre, intensity=strength)
         light.positional = False
         plotter.add_light(light)
     distance = 4 * float(view.half_size.sum())

@@ -77,9 +77,7 @@ def difference_picture(labels_yx: NDArray[np.uint8], other_yx: NDArray[np.uint8]
     return np.round(pale).astype(np.uint8)
 
 
-def colour_picture(
-    values_yx: NDArray, low: float, high: float, colour_map: str = "viridis"
-) -> NDArray[np.uint8]:
+def colour_picture(values_yx: NDArray, low: float, high: float, colour_map: str = "viridis") -> NDArray[np.uint8]:
     """Colour values between `low` and `high`: picture (Y, X, 3) of 0..255."""
     scaled = (values_yx - low) / max(high - low, 1e-12)
     return matplotlib.colormaps[colour_map](scaled, bytes=True)[..., :3]
@@ -94,9 +92,7 @@ def show_picture(axes: Axes, picture: NDArray, title: str = "", **options: Any) 
     return image
 
 
-def show_grey(
-    axes: Axes, grey_yx: NDArray, title: str = "", *, limits: tuple[float, float] | None = None
-) -> Axes:
+def show_grey(axes: Axes, grey_yx: NDArray, title: str = "", *, limits: tuple[float, float] | None = None) -> Axes:
     """Show a grey slice (Y, X), the outer half per cent of grey values saturated."""
     show_picture(axes, grey_picture(grey_yx, limits), title)
     return axes
@@ -108,17 +104,13 @@ def show_labels(axes: Axes, labels_yx: NDArray[np.uint8], title: str = "") -> Ax
     return axes
 
 
-def overlay(
-    axes: Axes, grey_yx: NDArray, labels_yx: NDArray[np.uint8], alpha: float = 0.45, title: str = ""
-) -> Axes:
+def overlay(axes: Axes, grey_yx: NDArray, labels_yx: NDArray[np.uint8], alpha: float = 0.45, title: str = "") -> Axes:
     """Show a grey slice with silicon and aluminides in colour over it; see `overlay_picture`."""
     show_picture(axes, overlay_picture(grey_yx, labels_yx, alpha), title)
     return axes
 
 
-def show_difference(
-    axes: Axes, labels_yx: NDArray[np.uint8], truth_yx: NDArray[np.uint8], title: str = ""
-) -> Axes:
+def show_difference(axes: Axes, labels_yx: NDArray[np.uint8], truth_yx: NDArray[np.uint8], title: str = "") -> Axes:
     """Show where labels and truth differ: wrong pixels black over the pale phases of the truth."""
     show_picture(axes, difference_picture(labels_yx, truth_yx), title)
     return axes
@@ -132,9 +124,7 @@ def phase_legend(
     **options: Any,
 ) -> None:
     """Name the colours of the phases on axes or a figure; `wrong` adds the colour of wrong pixels."""
-    patches = [
-        Patch(facecolor=PHASE_COLOURS[p], edgecolor="0.3", lw=0.4, label=PHASE_NAMES[p]) for p in phases
-    ]
+    patches = [Patch(facecolor=PHASE_COLOURS[p], edgecolor="0.3", lw=0.4, label=PHASE_NAMES[p]) for p in phases]
     if wrong:
         patches.append(Patch(facecolor=WRONG_COLOUR, label="wrong"))
     place.legend(handles=patches, handlelength=1.0, handleheight=1.0, **options)

@@ -69,15 +69,11 @@ def make(
         "source_sha256": _source_checksum(),
     }
     folder = _Folder(Path(out_dir))
-    missing = [
-        name for name in ("truth", *scans) if not folder.holds(name, _record(request, scans.get(name)))
-    ]
+    missing = [name for name in ("truth", *scans) if not folder.holds(name, _record(request, scans.get(name)))]
     if missing:
         grown = microstructure.grow(shape_zyx, specimen=specimen, seed=seed, voxel_size_um=voxel_size_um)
     for name in missing:
-        folder.write(
-            name, _image(grown, name, scans, seed, device), _record(request, scans.get(name)), voxel_size_um
-        )
+        folder.write(name, _image(grown, name, scans, seed, device), _record(request, scans.get(name)), voxel_size_um)
     return {name: folder.path(name) for name in ("truth", *scans)} | {"specimen": folder.journal}
 
 
@@ -114,9 +110,7 @@ class _Folder:
             Path(partial).write_text(json.dumps(records, indent=1), encoding="utf-8")
 
 
-def _scan_settings(
-    difficulty: str, modalities: Sequence[str], n_angles: int | None
-) -> dict[str, ScanSettings]:
+def _scan_settings(difficulty: str, modalities: Sequence[str], n_angles: int | None) -> dict[str, ScanSettings]:
     """Look up the settings of every scan asked for."""
     if difficulty not in DIFFICULTIES:
         raise ValueError(f"difficulty must be one of {', '.join(DIFFICULTIES)}, got {difficulty!r}")

@@ -75,13 +75,10 @@ def stamp_particles(
     while covered < n_voxels and len(homes):
         centre = np.array(np.unravel_index(homes[rng.integers(len(homes))], level.shape))
         radius = rng.uniform(*radius_voxel)
-        turn = Rotation.random(rng=rng).as_matrix().astype(np.float32)
+        turn = Rotation.random(None, rng).as_matrix().astype(np.float32)
         box = tuple(slice(max(0, int(c - 1.6 * radius)), int(c + 1.6 * radius) + 2) for c in centre)
         axes = np.meshgrid(
-            *(
-                np.arange(b.start, min(b.stop, n)) - c
-                for b, n, c in zip(box, level.shape, centre, strict=True)
-            ),
+            *(np.arange(b.start, min(b.stop, n)) - c for b, n, c in zip(box, level.shape, centre, strict=True)),
             indexing="ij",
         )
         offsets = np.tensordot(turn, np.stack(axes).astype(np.float32), axes=1)
@@ -93,9 +90,7 @@ def stamp_particles(
 def octahedron(offsets: NDArray[np.float32], radius: float) -> Field:
     """Distance to a truncated octahedron, the habit of primary silicon."""
     u, v, w = np.abs(offsets)
-    return np.maximum(
-        (u + v + w) / np.sqrt(3) - 0.66 * radius, np.maximum(np.maximum(u, v), w) - 0.85 * radius
-    )
+    return np.maximum((u + v + w) / np.sqrt(3) - 0.66 * radius, np.maximum(np.maximum(u, v), w) - 0.85 * radius)
 
 
 def flat_plate(offsets: NDArray[np.float32], radius: float) -> Field:

@@ -83,9 +83,7 @@ class ScanSettings:
             )
         low, high = self.grey_range_per_cm
         if not low < high:
-            raise ValueError(
-                f"grey_range_per_cm must rise from its first to its second value, got {low}, {high}"
-            )
+            raise ValueError(f"grey_range_per_cm must rise from its first to its second value, got {low}, {high}")
 
 
 _CLEAN = {
@@ -98,18 +96,16 @@ _CLEAN = {
         spectrum=((0.6, 1.0), (0.4, 0.5)),
         grey_range_per_cm=(-50.0, 150.0),
     ),
-    "etched": ScanSettings(
-        distance_mm=12.0, photons=60_000.0, n_bad_columns=1, grey_range_per_cm=(-150.0, 250.0)
-    ),
+    "etched": ScanSettings(distance_mm=6.0, photons=60_000.0, n_bad_columns=1, grey_range_per_cm=(-150.0, 250.0)),
 }
 DIFFICULTIES: dict[str, dict[str, ScanSettings]] = {
     "clean": _CLEAN,
     "hard": {
         "synchrotron": replace(
-            _CLEAN["synchrotron"], distance_mm=80.0, photons=8_000.0, blur_voxel=0.9, n_bad_columns=6
+            _CLEAN["synchrotron"], distance_mm=80.0, photons=3_000.0, blur_voxel=0.9, n_bad_columns=6
         ),
         "lab_ct": replace(_CLEAN["lab_ct"], photons=6_000.0, blur_voxel=1.3, n_bad_columns=3),
-        "etched": replace(_CLEAN["etched"], photons=25_000.0, blur_voxel=0.9, n_bad_columns=3),
+        "etched": replace(_CLEAN["etched"], distance_mm=10.0, photons=25_000.0, blur_voxel=0.9, n_bad_columns=3),
     },
 }
 
@@ -184,9 +180,7 @@ def check_modalities(modalities: tuple[str, ...]) -> None:
     """Refuse names that are not one of the three scans."""
     unknown = [m for m in modalities if m not in MODALITIES]
     if unknown or not modalities:
-        raise ValueError(
-            f"modalities must be among {', '.join(MODALITIES)}, got {', '.join(unknown) or 'none'}"
-        )
+        raise ValueError(f"modalities must be among {', '.join(MODALITIES)}, got {', '.join(unknown) or 'none'}")
 
 
 def to_grey(attenuation_per_cm: NDArray[np.float32], settings: ScanSettings) -> NDArray[np.uint16]:
@@ -222,9 +216,7 @@ def _maps_in_beam(
     variants_zyx = microstructure.variants_zyx
     delta, attenuation = materials.delta_table(), materials.attenuation_table_per_um()
     if modality == "etched":
-        variants_zyx = np.where(
-            _loose_fragments(microstructure.labels_zyx), np.uint8(Variant.AL), variants_zyx
-        )
+        variants_zyx = np.where(_loose_fragments(microstructure.labels_zyx), np.uint8(Variant.AL), variants_zyx)
         delta[Variant.AL] = attenuation[Variant.AL] = 0.0
     else:
         delta, attenuation = delta - delta[Variant.AL], attenuation - attenuation[Variant.AL]
@@ -297,9 +289,7 @@ class _Beamline:
             device,
         )
 
-    def reconstruct(
-        self, delta_zyx: NDArray[np.float32], attenuation_zyx: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def reconstruct(self, delta_zyx: NDArray[np.float32], attenuation_zyx: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scan the slab and back-project it: attenuation minus that of the surroundings, 1/um."""
         import torch
 
@@ -325,7 +315,7 @@ class _Beamline:
         expected = intensity_cz.cpu().numpy() * self.open_beam * self.settings.photons
         counted = rng.poisson(expected) + rng.normal(0, self.settings.readout_photons, expected.shape)
         corrected = np.maximum(counted, 1.0) / self.settings.photons
-        absorbed = -np.log(corrected) + math.log(self._through(0.0))
+        absorbed = -np.log(corrected) + math.log(self._beside_specimen())
         return torch.from_numpy(absorbed.astype(np.float32)).to(self.device)
 
     def _intensity(self, path: torch.Tensor) -> torch.Tensor:
@@ -339,18 +329,22 @@ class _Beamline:
             wave_cz = torch.nn.functional.pad(
                 torch.polar(transmitted_cz.sqrt(), phase),
                 (0, 0, WAVE_MARGIN_VOXEL, WAVE_MARGIN_VOXEL),
-                value=math.sqrt(self._through(0.0)),
+                value=math.sqrt(self._beside_specimen()),
             )
-            moved = propagate(
-                wave_cz, distance_um=1e3 * self.settings.distance_mm, voxel_size_um=self.voxel_size_um
-            )
+            moved = propagate(wave_cz, distance_um=1e3 * self.settings.distance_mm, voxel_size_um=self.voxel_size_um)
             transmitted_cz = (moved.abs() ** 2)[WAVE_MARGIN_VOXEL:-WAVE_MARGIN_VOXEL]
         return _blur(transmitted_cz, self.settings.blur_voxel)
 
-    def _through(self, absorption):  # type: ignore[no-untyped-def]
-        """Share of the beam behind `absorption` and the surroundings, summed over the spectrum."""
-        exp = math.exp if isinstance(absorption, float) else (lambda x: x.exp())
-        return sum(w * exp(-s * (absorption + self.surrounding)) for w, s in self.settings.spectrum)
+    def _through(self, absorption_cz: torch.Tensor) -> torch.Tensor:
+        """Share of the beam behind the specimen and its surroundings, summed over the spectrum."""
+        import torch
+
+        parts = [w * torch.exp(-s * (absorption_cz + self.surrounding)) for w, s in self.settings.spectrum]
+        return torch.stack(parts).sum(0)
+
+    def _beside_specimen(self) -> float:
+        """Share of the beam that passes the surroundings only."""
+        return sum(w * math.exp(-s * self.surrounding) for w, s in self.settings.spectrum)
 
 
 def _mirrored(indices: NDArray[np.int64], n: int) -> NDArray[np.int64]:
@@ -362,12 +356,8 @@ def _mirrored(indices: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 def _gain(settings: ScanSettings, n_columns: int, n_z: int, rng: np.random.Generator) -> NDArray[np.float32]:
     """Gain of every detector pixel left after flat-field correction; (column, slice)."""
     gain_cz = 1 + settings.flat_field_error * rng.standard_normal((n_columns, n_z), dtype=np.float32)
-    bad = rng.choice(
-        np.arange(n_columns // 6, n_columns - n_columns // 6), settings.n_bad_columns, replace=False
-    )
-    gain_cz[bad] *= 1 + rng.uniform(0.02, 0.05, (len(bad), 1)).astype(np.float32) * rng.choice(
-        [-1, 1], (len(bad), 1)
-    )
+    bad = rng.choice(np.arange(n_columns // 6, n_columns - n_columns // 6), settings.n_bad_columns, replace=False)
+    gain_cz[bad] *= 1 + rng.uniform(0.02, 0.05, (len(bad), 1)).astype(np.float32) * rng.choice([-1, 1], (len(bad), 1))
     return gain_cz
 
 

@@ -94,9 +94,7 @@ class Microstructure:
     voxel_size_um: float
 
 
-def grow(
-    shape_zyx: Shape, *, specimen: str = "slow", seed: int = 0, voxel_size_um: float = 1.2
-) -> Microstructure:
+def grow(shape_zyx: Shape, *, specimen: str = "slow", seed: int = 0, voxel_size_um: float = 1.2) -> Microstructure:
     """Draw a specimen; the same arguments give the same bytes.
 
     Parameters
@@ -151,9 +149,7 @@ def check_request(shape_zyx: Shape, specimen: str, seed: int, voxel_size_um: flo
 def _arm_depth(shape_zyx: Shape, recipe: Specimen, rng: np.random.Generator, voxel_um: float) -> Field:
     """Depth inside the dendrite arms in voxels, negative in the eutectic between them."""
     spacing = recipe.arm_spacing_um / voxel_um
-    warp = [
-        fields.smooth_field(shape_zyx, rng, length_voxel=1.5 * spacing) * (0.22 * spacing) for _ in range(3)
-    ]
+    warp = [fields.smooth_field(shape_zyx, rng, length_voxel=1.5 * spacing) * (0.22 * spacing) for _ in range(3)]
     position = [
         w + np.arange(n, dtype=np.float32).reshape([-1 if a == i else 1 for a in range(3)])
         for i, (n, w) in enumerate(zip(shape_zyx, warp, strict=True))
@@ -170,7 +166,8 @@ def _grains(position: list[Field], rng: np.random.Generator, size_voxel: float) 
     nearest = np.full(shape_zyx, np.inf, dtype=np.float32)
     grain = np.zeros(shape_zyx, dtype=np.uint8)
     for number, centre in enumerate(rng.uniform(0, 1, (n_grains, 3)) * shape_zyx):
-        distance = sum((p - np.float32(c)) ** 2 for p, c in zip(position, centre, strict=True))
+        offset_z, offset_y, offset_x = (p - np.float32(c) for p, c in zip(position, centre, strict=True))
+        distance = offset_z**2 + offset_y**2 + offset_x**2
         closer = distance < nearest
         grain[closer] = number
         nearest[closer] = distance[closer]
@@ -183,7 +180,7 @@ def _dendrite_distance(
     """Distance to the axes of trunks and side arms, each dendrite turned its own way."""
     distance = np.empty(grain.shape, dtype=np.float32)
     for number in range(int(grain.max()) + 1):
-        turn = Rotation.random(rng=rng).as_matrix().astype(np.float32)
+        turn = Rotation.random(None, rng).as_matrix().astype(np.float32)
         origin = rng.uniform(0, 4 * spacing, 3).astype(np.float32)
         inside = grain == number
         points = np.stack([p[inside] for p in position])
@@ -274,21 +271,23 @@ def _eutectic_level(arm_depth: Field, recipe: Specimen, rng: np.random.Generator
     level += 4 * np.maximum(missing, 0)
     if recipe.broken_colonies:
         level += _breaks(shape_zyx, recipe, rng, spacing)
-    return level + 1.2 * np.maximum(arm_depth, 0)
+    level += 1.2 * np.maximum(arm_depth, 0)
+    return level
 
 
 def _colonies(shape_zyx: Shape, rng: np.random.Generator, spacing: float) -> Field:
     """Blend plate fields of several orientations, each ruling where its own smooth field is high."""
     blended = np.zeros(shape_zyx, dtype=np.float32)
     total = np.zeros(shape_zyx, dtype=np.float32)
-    for normal in Rotation.random(N_COLONY_ORIENTATIONS, rng=rng).as_matrix()[:, 0]:
+    for normal in Rotation.random(N_COLONY_ORIENTATIONS, rng).as_matrix()[:, 0]:
         rule = np.exp(3.5 * fields.smooth_field(shape_zyx, rng, length_voxel=4 * spacing))
         plates = fields.wave_field(
             shape_zyx, rng, wavelength_voxel=2 * spacing, bandwidth=0.3, normal_zyx=normal, alignment=6.0
         )
         blended += rule * plates
         total += rule**2
-    return blended / np.sqrt(total)
+    blended /= np.sqrt(total)
+    return blended
 
 
 def _breaks(shape_zyx: Shape, recipe: Specimen, rng: np.random.Generator, spacing: float) -> Field:

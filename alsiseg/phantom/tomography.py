@@ -54,7 +54,7 @@ class ParallelBeam:
         return columns, np.stack([1 - right_weight, right_weight], axis=1).ravel()
 
 
-def angles_rad(n_angles: int) -> NDArray[np.float64]:
+def angles_rad(n_angles: int) -> NDArray[np.floating]:
     """Evenly spaced angles over half a turn."""
     return np.arange(n_angles) * (np.pi / n_angles)
 
@@ -92,5 +92,6 @@ def _csr(
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
-        parts = (torch.from_numpy(part) for part in (starts, columns, weights))
-        return torch.sparse_csr_tensor(*parts, size=shape, check_invariants=False).to(device)
+        rows, where, values = torch.from_numpy(starts), torch.from_numpy(columns), torch.from_numpy(weights)
+        matrix = torch.sparse_csr_tensor(rows, where, values, size=shape, check_invariants=False)
+        return matrix.to(device)

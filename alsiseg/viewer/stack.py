@@ -47,9 +47,7 @@ class Stack:
             When the grey volume is not (z, y, x) or labels have another shape.
         """
         if len(grey.shape) != 3:
-            raise ValueError(
-                f"the viewer needs a grey volume (z, y, x), got shape {grey.shape}; give a stack"
-            )
+            raise ValueError(f"the viewer needs a grey volume (z, y, x), got shape {grey.shape}; give a stack")
         given = {"truth": truth, "prediction": prediction}
         labels = {name: volume for name, volume in given.items() if volume is not None}
         for name, volume in labels.items():
