@@ -1,5 +1,6 @@
 """The notebooks as one story: where they read and write, and how they are run in order."""
 
+import asyncio
 import hashlib
 import json
 import os
@@ -141,7 +142,7 @@ def tell(
 def _execute(path: Path, page: Page, clock: "_Clock") -> None:
     """Run one notebook in a fresh kernel and keep the executed copy, also when a cell fails."""
     import nbformat
-    from jupyter_core.utils import run_sync
+    from jupyter_core.utils import ensure_async
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -156,8 +157,13 @@ def _execute(path: Path, page: Page, clock: "_Clock") -> None:
     client = Reader(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}})
     client.coalesce_streams = True
     client.extra_arguments = ["--log-level=40"]  # errors only: the kernel's start-up warnings are not the reader's
+
+    def stop_kernel() -> None:
+        if client.km is not None:
+            asyncio.run(ensure_async(client.km.shutdown_kernel(now=True)))
+
     try:
-        _run_until_done(client.execute, stop=lambda: run_sync(client.km.shutdown_kernel)(now=True))
+        _run_until_done(client.execute, stop=stop_kernel)
     except CellExecutionError as error:
         lines = [line for line in ANSI_COLOUR.sub("", str(error)).splitlines() if line.strip()]
         raise RuntimeError(f"{path.name} stopped: {lines[-1]}") from error

@@ -299,6 +299,7 @@ def second_volume(
         charts.plot_network_bars(axes, named, quantity=quantity).set_ylabel(charts.QUANTITIES[quantity][0])
     charts.plot_network_bars(bars[2], named, quantity="euler_density", scale=10 ** charts.thousands_power(named))
     bars[2].set_ylabel(f"Euler number density ({_density_unit(named)})")
+    bars[2].set_title("at the bars: Euler number")
     charts.volume_legend(upper, list(named))
     panels = lower.subplots(1, 4)
     slices.show_grey(panels[0], first_grey_yx, "training specimen")
