@@ -96,7 +96,7 @@ def differences(run_dir: Path, settings: dict[str, Any]) -> list[str]:
     The number of epochs may grow; the draws of an epoch do not depend on it.
     """
     before, now = _flat(read_settings(run_dir)), _flat(json.loads(json.dumps(settings)))
-    ignored = ("format", "versions.", "config.epochs", "config.kept_every", "source.")
+    ignored = ("format", "versions.", "config.epochs", "config.kept_every")
     keys = [key for key in before | now if not key.startswith(ignored)]
     return [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
 

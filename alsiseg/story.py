@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from alsiseg.profiles import Profile, chosen
 from alsiseg.volumes import written_whole
 from alsiseg.weightmaps import PixelWeights
 
-ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 SECONDS_BETWEEN_LINES = 15  # in a log; in a terminal one line is redrawn in place
 
 
@@ -96,7 +94,8 @@ def _show_errors_in_one_line() -> None:
         if not mendable(error):
             shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
             return []
-        return [f"alsiseg: {error}"]
+        print(f"alsiseg: {error}", file=sys.stderr)
+        return []
 
     shell.set_custom_exc((ValueError, TypeError, OSError, ImportError, FloatingPointError), show)
 
@@ -163,10 +162,9 @@ def _execute(path: Path, page: Page, clock: "_Clock") -> None:
             asyncio.run(ensure_async(client.km.shutdown_kernel(now=True)))
 
     try:
-        _run_until_done(client.execute, stop=stop_kernel)
+        _run_until_done(lambda: asyncio.run(client.async_execute()), stop=stop_kernel)
     except CellExecutionError as error:
-        lines = [line for line in ANSI_COLOUR.sub("", str(error)).splitlines() if line.strip()]
-        raise RuntimeError(f"{path.name} stopped: {lines[-1]}") from error
+        raise RuntimeError(f"{path.name} stopped: {error.evalue} ({error.ename})") from error
     except DeadKernelError as error:
         raise RuntimeError(f"{path.name} stopped: its kernel died, perhaps for lack of memory") from error
     finally:

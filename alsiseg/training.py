@@ -112,6 +112,13 @@ def train(
     _open_run(run_dir, task.settings(), truth, resume=resume)
     runs.save_test_truth(run_dir, task.test.labels_zyx.numpy(), voxel_size_um)
 
+    train_epochs(run_dir, task, on, voxel_size_um=voxel_size_um)
+    return run_dir
+
+
+def train_epochs(run_dir: Path, task: "Task", on: Device, *, voxel_size_um: float | None = None) -> None:
+    """Train from the last complete epoch to the last one asked for, keeping every epoch's state."""
+    config = task.config
     network = on.place(unet.build(config.unet, seed=config.seed))
     optimiser = torch.optim.Adam(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, amsgrad=True
@@ -132,7 +139,6 @@ def train(
                 runs.save_prediction(run_dir, prediction_zyx, epoch, voxel_size_um)
             runs.save_state(run_dir, network, optimiser, epoch)
             bar.write(_epoch_line(row, config.epochs))
-    return run_dir
 
 
 def train_epoch(
