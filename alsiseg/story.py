@@ -140,10 +140,14 @@ def tell(
 
 def _execute(path: Path, page: Page, clock: "_Clock") -> None:
     """Run one notebook in a fresh kernel and keep the executed copy, also when a cell fails."""
-    import nbformat
-    from jupyter_core.utils import ensure_async
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, DeadKernelError
+    try:
+        import nbformat
+        from jupyter_core.utils import ensure_async
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellExecutionError, DeadKernelError
+    except ImportError as error:
+        message = 'running the notebooks needs Jupyter, which is not installed here; pip install "alsiseg[notebooks]"'
+        raise ImportError(message) from error
 
     class Reader(NotebookClient):
         def process_message(self, msg: dict, cell: Any, cell_index: int) -> Any:
