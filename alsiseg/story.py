@@ -123,19 +123,18 @@ def tell(
     notebooks = [path for path in sorted(notebooks_dir.glob("[0-9][0-9]_*.ipynb")) if path.stem <= (up_to or "~")]
     if not notebooks:
         raise FileNotFoundError(f"needs the numbered notebooks, found none in {notebooks_dir}")
+    to_run = [path for path in notebooks if not _is_up_to_date(path, page)]
     clock = _Clock([path.stem for path in notebooks], _expected_seconds(page), say or _StatusLine())
-    ran = []
     for path in notebooks:
-        if _is_up_to_date(path, page):
+        if path not in to_run:
             clock.skip(path.stem)
-            continue
+    for path in to_run:
         clock.begin(path.stem)
         before = time.time()
         _execute(path, page, clock)
         _write_stamp(path, page, before)
         clock.end(path.stem)
-        ran.append(path.stem)
-    return ran
+    return [path.stem for path in to_run]
 
 
 def _execute(path: Path, page: Page, clock: "_Clock") -> None:
@@ -277,7 +276,7 @@ class _Clock:
 
     def skip(self, name: str) -> None:
         self.left.remove(name)
-        self._line(name, "up to date")
+        self._say(f"[{self.names.index(name) + 1}/{len(self.names)}] {name}: up to date")
 
     def begin(self, name: str) -> None:
         self.current, self.started = name, time.monotonic()
