@@ -183,29 +183,39 @@ def kept_epochs(run_dir: Path) -> list[int]:
 
 
 def load_network(run_dir: str | Path, epoch: int | None = None) -> Trained:
-    """Load the network of `epoch`, or the last one kept.
+    """Load the network of a kept epoch, or of the last complete one (also of a training that was stopped).
 
     Raises
     ------
     FileNotFoundError
-        When there is no run or no such epoch; the message lists the epochs that were kept.
+        When there is no run or no such epoch; the message lists the epochs there are.
     ValueError
         When the file is damaged or of another format.
     """
     run_dir = Path(run_dir)
-    read_settings(run_dir)
-    kept = kept_epochs(run_dir)
-    if not kept or (epoch is not None and epoch not in kept):
-        wanted, found = "any epoch" if epoch is None else f"epoch {epoch}", ", ".join(map(str, kept)) or "none"
+    settings = read_settings(run_dir)
+    kept, complete = kept_epochs(run_dir), _complete_epoch(run_dir)
+    usable = sorted({*kept, complete} - {-1, 0})
+    if not usable or (epoch is not None and epoch not in usable):
+        wanted, found = "any epoch" if epoch is None else f"epoch {epoch}", ", ".join(map(str, usable)) or "none"
         raise FileNotFoundError(f"needs the network of {wanted}, {run_dir} has kept {found}; ask for a kept one")
-    epoch = kept[-1] if epoch is None else epoch
-    path = run_dir / "checkpoints" / f"epoch_{epoch:04d}.safetensors"
+    epoch = usable[-1] if epoch is None else epoch
+    if epoch in kept:
+        network, scale = _read_checkpoint(run_dir / "checkpoints" / f"epoch_{epoch:04d}.safetensors")
+    else:
+        with _contents_of(run_dir / "settings.json"):
+            network = UNet(UNetConfig(**settings["config"]["unet"]))
+            scale = GreyScale(**settings["grey_scale"])
+        network.load_state_dict(_network_tensors(_read_state(run_dir)[1]))
+    return Trained(network.eval(), scale, epoch, run_dir)
+
+
+def _read_checkpoint(path: Path) -> tuple[UNet, GreyScale]:
     header = _read_json(path.with_suffix(".json"))
     with _contents_of(path.with_suffix(".json")):
         network = UNet(UNetConfig(**header["unet"]))
-        scale = GreyScale(**header["grey_scale"])
         network.load_state_dict(_read_tensors(path, header["sha256"]))
-    return Trained(network.eval(), scale, epoch, run_dir)
+        return network, GreyScale(**header["grey_scale"])
 
 
 def save_state(run_dir: Path, network: UNet, optimiser: torch.optim.Optimizer, epoch: int) -> None:
@@ -226,17 +236,35 @@ def save_state(run_dir: Path, network: UNet, optimiser: torch.optim.Optimizer, e
 
 def load_state(run_dir: Path, network: UNet, optimiser: torch.optim.Optimizer) -> int:
     """Bring network and optimiser to the last complete epoch and return its number; -1 when there is none."""
+    if _complete_epoch(run_dir) < 0:
+        return -1
+    epoch, tensors = _read_state(run_dir)
+    with _contents_of(run_dir / "resume" / "state.json"):
+        network.load_state_dict(_network_tensors(tensors))
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": _moments(tensors, network)})
+    return epoch
+
+
+def _complete_epoch(run_dir: Path) -> int:
+    """Number of the epoch whose state `save_state` kept, -1 when there is none."""
     pointer = run_dir / "resume" / "state.json"
     if not pointer.is_file():
         return -1
     state = _read_json(pointer)
     with _contents_of(pointer):
+        return int(state["epoch"])
+
+
+def _read_state(run_dir: Path) -> tuple[int, dict[str, Tensor]]:
+    pointer = run_dir / "resume" / "state.json"
+    state = _read_json(pointer)
+    with _contents_of(pointer):
         tensors = _read_tensors(pointer.with_name(f"epoch_{state['epoch']:04d}.safetensors"), state["sha256"])
-        network.load_state_dict(
-            {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
-        )
-        optimiser.load_state_dict({**optimiser.state_dict(), "state": _moments(tensors, network)})
-        return state["epoch"]
+        return state["epoch"], tensors
+
+
+def _network_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("network."): t for name, t in state.items() if name.startswith("network.")}
 
 
 def _moments(tensors: dict[str, Tensor], network: UNet) -> dict[int, dict[str, Tensor]]:

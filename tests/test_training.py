@@ -328,3 +328,17 @@ def test_settings_that_make_no_sense_are_refused(changed):
 def test_crops_larger_than_the_slices_are_refused():
     with pytest.raises(ValueError, match="crops of 48 pixels do not fit"):
         training.prepare(*specimen(), replace(TINY, crop_px=48))
+
+
+def test_a_stopped_training_can_be_used_before_any_checkpoint_was_kept(tmp_path, monkeypatch):
+    stop_in(monkeypatch, training, "train_epoch", call=3, error=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(*specimen(), tmp_path / "run", replace(TINY, kept_every=100), device="cpu")
+    assert runs.kept_epochs(tmp_path / "run") == []
+
+    stopped = runs.load_network(tmp_path / "run")
+    kept = runs.load_network(train(*specimen(), tmp_path / "whole", replace(TINY, epochs=2), device="cpu"))
+    assert stopped.epoch == kept.epoch == 2
+    assert stopped.grey_scale == kept.grey_scale
+    for name, tensor in kept.network.state_dict().items():
+        assert torch.equal(stopped.network.state_dict()[name], tensor), name
