@@ -88,7 +88,7 @@ PROFILES = {
         fast_shape_zyx=(300, 224, 224),
         n_angles=900,
         training=TrainingConfig(
-            unet=UNetConfig(stem_channels=8), epochs=30, batch=25, crop_px=224, images_per_epoch=1500, kept_every=5
+            unet=UNetConfig(stem_channels=8), epochs=30, batch=25, crop_px=224, images_per_epoch=1000, kept_every=5
         ),
         reported_epoch=30,
     ),
