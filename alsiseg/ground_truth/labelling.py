@@ -106,7 +106,8 @@ def without_rings(scan_zyx: NDArray) -> Volume:
 
     On circles one voxel wide, in sectors, the median of what stands out from the smooth surroundings is
     subtracted (after Sijbers and Postnov, Phys. Med. Biol. 49, N247, 2004). Sectors, because a scan over half
-    a turn leaves half rings; slabs of slices, because a fault of the detector reaches over several rows.
+    a turn leaves half rings; slabs of slices, because a fault of the detector reaches over several rows. A
+    ring that lies between two circles is only about halved.
 
     Parameters
     ----------
