@@ -30,6 +30,7 @@ LAYERS = {
     "loss": 2,
     "devices": 2,
     "dataset": 2,
+    "baselines": 3,
     "runs": 3,
     "training": 4,
     "prediction": 4,
@@ -41,8 +42,31 @@ LAYERS = {
     "cli": 7,
     "plugin": 7,
 }
-ARRAY_ROOMS = ("phases", "progress", "volumes", "weightmaps", "topology", "metrics", "phantom", "ground_truth")
-HEAVY = ("torch", "matplotlib", "napari", "porespy", "dask", "pyvista", "ipywidgets", "IPython", "nbformat")
+ARRAY_ROOMS = (
+    "phases",
+    "progress",
+    "volumes",
+    "weightmaps",
+    "topology",
+    "metrics",
+    "phantom",
+    "ground_truth",
+    "baselines",
+)
+HEAVY = (
+    "torch",
+    "sklearn",
+    "SimpleITK",
+    "numba",
+    "matplotlib",
+    "napari",
+    "porespy",
+    "dask",
+    "pyvista",
+    "ipywidgets",
+    "IPython",
+    "nbformat",
+)
 ONLY_IN = {
     "tifffile": {"volumes"},
     "matplotlib": {"figures"},
