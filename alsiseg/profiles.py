@@ -8,6 +8,8 @@ from alsiseg.training import TrainingConfig
 from alsiseg.unet import UNetConfig
 from alsiseg.weightmaps import PUBLISHED_SETTINGS, PixelWeights
 
+# What a network learns from, and the file of it that notebook 01 writes.
+TRAINED_ON = {"truth": "truth.tif", "procedure": "labels.tif"}
 SHORT_EPOCHS, SHORT_IMAGES = 3, 250  # half a minute on two cores with the quick network
 
 
@@ -30,6 +32,8 @@ class Profile:
     difficulty : str
         Of the scans: "clean" or "hard".
     voxel_size_um : float
+    trained_on : str
+        "truth" of the specimen, or the labels of the three-scan "procedure" as in the paper.
     """
 
     name: str
@@ -42,6 +46,16 @@ class Profile:
     difficulty: str = "clean"
     voxel_size_um: float = 1.2
     weight_settings: tuple[PixelWeights, ...] = PUBLISHED_SETTINGS
+    trained_on: str = "truth"
+
+    def __post_init__(self) -> None:
+        if self.trained_on not in TRAINED_ON:
+            raise ValueError(f"trained_on must be one of {', '.join(TRAINED_ON)}, got {self.trained_on!r}")
+
+    @property
+    def labels_name(self) -> str:
+        """File of the labels that the networks learn from and are tested on."""
+        return TRAINED_ON[self.trained_on]
 
     @property
     def n_images_per_epoch(self) -> int:
@@ -104,8 +118,12 @@ PROFILES = {
 
 
 def chosen(name: str | None = None) -> Profile:
-    """Return the profile of that name, or the one in the variable ALSISEG_PROFILE, or "quick"."""
+    """Return the profile of that name, or the one in the variable ALSISEG_PROFILE, or "quick".
+
+    The variable ALSISEG_TRAINED_ON ("truth" or "procedure") replaces its `trained_on`.
+    """
     name = name or os.environ.get("ALSISEG_PROFILE", "quick")
     if name not in PROFILES:
         raise ValueError(f"the profile must be one of {', '.join(PROFILES)}, got {name!r}")
-    return PROFILES[name]
+    profile = PROFILES[name]
+    return replace(profile, trained_on=os.environ.get("ALSISEG_TRAINED_ON", profile.trained_on))

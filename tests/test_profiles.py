@@ -61,3 +61,12 @@ def test_only_the_weights_change_between_settings():
     config = profile.config(PixelWeights(1, 1.15, 1.2))
     assert config.weights == PixelWeights(1, 1.15, 1.2)
     assert replace(config, weights=profile.training.weights) == profile.training
+
+
+def test_the_labels_to_learn_from_are_a_setting(monkeypatch):
+    assert profiles.chosen("tiny").labels_name == "truth.tif"
+    monkeypatch.setenv("ALSISEG_TRAINED_ON", "procedure")
+    assert profiles.chosen("tiny").labels_name == "labels.tif"
+    monkeypatch.setenv("ALSISEG_TRAINED_ON", "guess")
+    with pytest.raises(ValueError, match="one of truth, procedure, got 'guess'"):
+        profiles.chosen("tiny")
