@@ -69,6 +69,9 @@ def every_figure():
     yield figures.topology(HISTORIES, TRUTH, dict.fromkeys(SETTINGS[::2], PICTURE))
     yield figures.interconnectivity(HISTORIES, TRUTH)
     yield figures.second_volume(TRUTH, TRUTH, TRUTH, **slices)
+    frequency = np.linspace(0.02, 0.5, 20)
+    greys = {"matrix": GREY_YX[LABELS_YX == Phase.MATRIX], "silicon": GREY_YX[LABELS_YX == Phase.SILICON]}
+    yield figures.realism(greys, frequency, np.sin(3 * frequency))
 
 
 def rgb(colour):
@@ -98,6 +101,14 @@ def test_axes_with_data_have_labels_with_units():
     figure = figures.topology(HISTORIES, TRUTH, {"1, 1, 1": PICTURE})
     labels = {axes.get_ylabel() for axes in figure.findobj(matplotlib.axes.Axes)} - {""}
     assert labels == {"volume fraction (vol.%)", "Euler number"}
+
+
+def test_the_ramp_is_drawn_through_the_low_frequencies_of_the_noise():
+    frequency = np.linspace(0.02, 0.5, 25)
+    figure = figures.realism({"matrix": GREY_YX, "silicon": GREY_YX}, frequency, 3 * frequency)
+    noise, ramp = figure.axes[1].lines
+    assert ramp.get_xdata().max() <= 0.25
+    np.testing.assert_allclose(ramp.get_ydata(), noise.get_ydata()[: len(ramp.get_ydata())], rtol=1e-6)
 
 
 def test_the_truth_is_dashed_and_the_untrained_network_left_out():

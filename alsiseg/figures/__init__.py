@@ -24,7 +24,7 @@ from alsiseg.figures.manner import (
     show_in_notebooks,
     style,
 )
-from alsiseg.figures.overviews import label_row, loss_overview, picture_row
+from alsiseg.figures.overviews import label_row, loss_overview, picture_row, realism
 from alsiseg.figures.published import (
     accuracy,
     interconnectivity,
@@ -85,6 +85,7 @@ __all__ = [
     "plot_loss",
     "plot_network_bars",
     "plot_quantity",
+    "realism",
     "save",
     "scale_bar",
     "second_volume",
