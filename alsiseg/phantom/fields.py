@@ -1,14 +1,13 @@
-"""Smooth random fields and faceted particles: the shapes the microstructure is drawn from."""
-
-from collections.abc import Callable
+"""Smooth random fields, the shapes that sheets and regions of the microstructure are cut from."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.spatial.transform import Rotation
 
 Field = NDArray[np.float32]
 Shape = tuple[int, int, int]
+
+POINTS_PER_LENGTH = 6  # of a smooth field; straight lines between them are then within 1 % of it
 
 
 def wave_field(
@@ -35,70 +34,46 @@ def wave_field(
 
 
 def smooth_field(shape_zyx: Shape, rng: np.random.Generator, *, length_voxel: float) -> Field:
-    """Draw a Gaussian random field that changes over `length_voxel` (Gaussian correlation)."""
-    grown = tuple(fft.next_fast_len(n + int(length_voxel), real=True) for n in shape_zyx)
+    """Draw a Gaussian random field that changes over `length_voxel` (Gaussian correlation).
+
+    Zero mean, unit variance. It is drawn on a grid as coarse as the length allows.
+    """
+    step = max(1, int(length_voxel / POINTS_PER_LENGTH))
+    coarse_shape = [-(-n // step) + 1 for n in shape_zyx]
+    length = length_voxel / step
+    grown = tuple(fft.next_fast_len(n + int(length), real=True) for n in coarse_shape)
     spectrum = fft.rfftn(rng.standard_normal(grown, dtype=np.float32))
     for frequency in _frequencies(grown):
-        spectrum *= np.exp(-((np.pi * length_voxel * frequency) ** 2) / 2)
-    field = fft.irfftn(spectrum, s=grown)[tuple(slice(n) for n in shape_zyx)]
-    return ((field - field.mean()) / field.std()).astype(np.float32)
+        spectrum *= np.exp(-((np.pi * length * frequency) ** 2) / 2)
+    field = fft.irfftn(spectrum, s=grown)[tuple(slice(n) for n in coarse_shape)]
+    field = ((field - field.mean()) / field.std()).astype(np.float32)
+    for axis in (2, 1, 0):
+        field = _refined(field, axis, step, shape_zyx[axis])
+    return field
 
 
-def sheet_distance(field: Field) -> Field:
-    """Distance in voxels to the zero level set of `field`, to first order (|f| / |grad f|).
+def _refined(field: Field, axis: int, step: int, n: int) -> Field:
+    """Interpolate linearly along one axis: `n` points, `step` of them for one of the field."""
+    if step == 1:
+        return field[(slice(None),) * axis + (slice(n),)]
+    place = np.arange(n)
+    part = ((place % step) / np.float32(step)).reshape([-1 if a == axis else 1 for a in range(3)])
+    refined = field.take(place // step, axis)
+    refined += part * (field.take(place // step + 1, axis) - refined)
+    return refined
 
-    Cutting it at a number of voxels gives plates of even thickness.
+
+def sheet_offset(field: Field) -> Field:
+    """Signed distance in voxels to the zero level set of `field`, to first order (f / |grad f|).
+
+    The set within a number of voxels of it is a sheet of even thickness.
     """
     steepness = np.zeros_like(field)
     for axis in range(3):
-        steepness += np.gradient(field, axis=axis) ** 2
-    floor = 0.05 * float(steepness.mean())
-    return np.abs(field) / np.sqrt(steepness + floor)
-
-
-def stamp_particles(
-    level: Field,
-    rng: np.random.Generator,
-    *,
-    allowed: NDArray[np.bool_],
-    n_voxels: int,
-    radius_voxel: tuple[float, float],
-    outline: Callable[[NDArray[np.float32], float], Field],
-) -> None:
-    """Lower `level` in place around randomly turned particles until they cover `n_voxels`.
-
-    `outline(offsets, radius)` gives the distance to a particle's face in its own frame,
-    negative inside; `offsets` are three arrays. Centres lie where `allowed` is true.
-    """
-    homes = np.flatnonzero(allowed)
-    covered = 0
-    while covered < n_voxels and len(homes):
-        centre = np.array(np.unravel_index(homes[rng.integers(len(homes))], level.shape))
-        radius = rng.uniform(*radius_voxel)
-        turn = Rotation.random(None, rng).as_matrix().astype(np.float32)
-        box = tuple(slice(max(0, int(c - 1.6 * radius)), int(c + 1.6 * radius) + 2) for c in centre)
-        axes = np.meshgrid(
-            *(np.arange(b.start, min(b.stop, n)) - c for b, n, c in zip(box, level.shape, centre, strict=True)),
-            indexing="ij",
-        )
-        offsets = np.tensordot(turn, np.stack(axes).astype(np.float32), axes=1)
-        distance = outline(offsets, radius)
-        covered += int(((distance < 0) & (level[box] >= 0)).sum())
-        level[box] = np.minimum(level[box], distance)
-
-
-def octahedron(offsets: NDArray[np.float32], radius: float) -> Field:
-    """Distance to a truncated octahedron, the habit of primary silicon."""
-    u, v, w = np.abs(offsets)
-    return np.maximum((u + v + w) / np.sqrt(3) - 0.66 * radius, np.maximum(np.maximum(u, v), w) - 0.85 * radius)
-
-
-def flat_plate(offsets: NDArray[np.float32], radius: float) -> Field:
-    """Distance to a thin lath: the flat plates of iron-bearing aluminides."""
-    u, v, w = np.abs(offsets)
-    half_thickness = 1.0 + 0.035 * radius
-    side = np.maximum(v, 0.5 * v + 0.866 * u) - radius * 0.8
-    return np.maximum(np.maximum(w - half_thickness, side), u - 0.6 * radius)
+        slope = np.gradient(field, axis=axis)
+        steepness += np.square(slope, out=slope)
+    steepness += np.float32(0.05) * steepness.mean()
+    return np.divide(field, np.sqrt(steepness, out=steepness), out=steepness)
 
 
 def _amplitude(
