@@ -6,12 +6,15 @@ of the whole slice and crop it afterwards; a crop must not change a weight at it
 
 import math
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from alsiseg.phases import Phase, check_labels
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Mark = TypeVar("Mark", np.uint8, np.bool_)
 
@@ -109,11 +112,49 @@ def weight_map(labels: NDArray[np.uint8], weights: PixelWeights | None = None) -
     """
     _check(labels)
     weights = weights or PixelWeights()
-    weight_zyx = np.full(_as_stack(labels).shape, weights.matrix, dtype=np.float32)
+    # Two rows for each phase, away from an interface and at one, which wins over silicon.
+    by_phase = [(weights.matrix, weights.interface), (weights.silicon, weights.interface)]
+    table = np.array([*by_phase, by_phase[0]], dtype=np.float32).ravel()
+    weight_zyx = np.empty(_as_stack(labels).shape, dtype=np.float32)
     for labels_yx, weight_yx in zip(_as_stack(labels), weight_zyx, strict=True):
-        np.copyto(weight_yx, weights.silicon, where=labels_yx == Phase.SILICON)
-        np.copyto(weight_yx, weights.interface, where=_interface(labels_yx))  # wins over silicon
+        kind_yx = labels_yx + labels_yx
+        kind_yx += _interface(labels_yx)
+        table.take(kind_yx, out=weight_yx, mode="wrap")  # the mode that needs no copy of the output
     return weight_zyx.reshape(labels.shape)
+
+
+def weight_tensor(labels: "Tensor", weights: PixelWeights | None = None) -> "Tensor":
+    """Weight of every pixel, as `weight_map` gives it, by torch operations where the labels are.
+
+    Parameters
+    ----------
+    labels
+        Integer tensor (..., Y, X) of 0 matrix, 1 silicon, 2 aluminide, on any device: a slice, a
+        stack, or a batch of crops (whose borders then count as borders of the slice).
+    weights
+        `PixelWeights()`, the paper's best setting, unless given.
+
+    Returns
+    -------
+    Tensor
+        float32, of the same shape and on the same device.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the labels are not such a tensor.
+    """
+    import torch
+
+    check_labels(labels.new_empty(0).cpu().numpy())
+    if labels.ndim < 2:
+        raise ValueError(f"labels must have rows and columns, got shape {tuple(labels.shape)}; give a slice (Y, X)")
+    if labels.numel() and not 0 <= labels.min() <= labels.max() <= Phase.ALUMINIDE:
+        check_labels(labels.unique().cpu().numpy())
+    weights = weights or PixelWeights()
+    table = torch.tensor([weights.matrix, weights.silicon, weights.matrix], dtype=torch.float32, device=labels.device)
+    centres = _spread_tensor(labels) == (Phase.SILICON | Phase.ALUMINIDE)
+    return table[labels.long()].masked_fill(_spread_tensor(centres), weights.interface)
 
 
 def busiest_window(labels_zyx: NDArray[np.uint8], size_px: int) -> tuple[int, slice, slice]:
@@ -161,15 +202,28 @@ def _interface(labels_yx: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _spread(marks_yx: NDArray[Mark]) -> NDArray[Mark]:
-    """OR every pixel with its eight neighbours, along columns and then along rows."""
-    tall = marks_yx.copy()
-    tall[1:] |= marks_yx[:-1]
-    tall[:-1] |= marks_yx[1:]
-    wide = tall.copy()
-    # Shifting all rows as one long line is several times faster than row by row, but lets the
-    # ends of neighbouring rows meet; the outer columns are therefore done again.
-    wide.reshape(-1)[1:] |= tall.reshape(-1)[:-1]
-    wide.reshape(-1)[:-1] |= tall.reshape(-1)[1:]
-    wide[:, :1] = np.bitwise_or.reduce(tall[:, :2], axis=1, keepdims=True)
-    wide[:, -1:] = np.bitwise_or.reduce(tall[:, -2:], axis=1, keepdims=True)
-    return wide
+    """OR every pixel with its eight neighbours, along columns and then along rows.
+
+    With a rim of zeros around the slice, all rows can be shifted as one long line, several times
+    faster than row by row: where the ends of neighbouring rows meet, there is only rim.
+    """
+    n_y, n_x = marks_yx.shape
+    width = n_x + 2
+    rimmed = np.zeros((n_y + 2, width), dtype=marks_yx.dtype)
+    rimmed[1:-1, 1:-1] = marks_yx
+    line = rimmed.reshape(-1)
+    tall = line[: -2 * width] | line[width:-width]
+    tall |= line[2 * width :]
+    wide: NDArray[Mark] = np.empty(tall.shape, dtype=marks_yx.dtype)
+    np.bitwise_or(tall[:-2], tall[1:-1], out=wide[:-2])
+    wide[:-2] |= tall[2:]
+    return wide.reshape(n_y, width)[:, :n_x]
+
+
+def _spread_tensor(marks: "Tensor") -> "Tensor":
+    """OR every pixel of a tensor (..., Y, X) with its eight neighbours."""
+    from torch.nn.functional import pad
+
+    rimmed = pad(marks, (1, 1, 1, 1))
+    tall = rimmed[..., :-2, :] | rimmed[..., 1:-1, :] | rimmed[..., 2:, :]
+    return tall[..., :-2] | tall[..., 1:-1] | tall[..., 2:]

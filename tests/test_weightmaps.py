@@ -2,6 +2,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -13,6 +14,7 @@ from alsiseg.weightmaps import (
     interface_mask,
     silicon_mask,
     weight_map,
+    weight_tensor,
 )
 
 SI, AL = Phase.SILICON, Phase.ALUMINIDE
@@ -120,6 +122,26 @@ def test_the_published_settings_start_without_weights_and_end_with_the_default()
         (1.0, 1.25, 1.5),
     ]
     assert PUBLISHED_SETTINGS[-1] == PixelWeights()
+
+
+@given(stacks)
+def test_a_tensor_gets_the_weights_of_its_array(labels):
+    weights = PixelWeights(matrix=0.5, silicon=1.15, interface=1.2)
+    weight = weight_tensor(torch.from_numpy(labels), weights)
+    assert weight.dtype == torch.float32
+    assert np.array_equal(weight.numpy(), weight_map(labels, weights))
+    assert np.array_equal(weight_tensor(torch.from_numpy(labels[0])).numpy(), weight_map(labels[0]))
+    batch = torch.from_numpy(labels.astype(np.int64)).reshape(1, *labels.shape)
+    assert np.array_equal(weight_tensor(batch, weights)[0].numpy(), weight_map(labels, weights))
+
+
+def test_what_is_no_label_tensor_is_refused():
+    with pytest.raises(TypeError, match="whole numbers"):
+        weight_tensor(torch.zeros(4, 4))
+    with pytest.raises(ValueError, match="found 0, 7"):
+        weight_tensor(torch.tensor([[0, 7]]))
+    with pytest.raises(ValueError, match=r"rows and columns, got shape \(4,\)"):
+        weight_tensor(torch.zeros(4, dtype=torch.uint8))
 
 
 def test_labels_are_left_as_they_were_and_may_be_a_view():
