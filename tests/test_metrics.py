@@ -43,6 +43,18 @@ def test_networks_of_a_bridge_have_the_measures_a_person_counts():
 def test_a_voxel_size_gives_the_euler_number_per_cubic_millimetre():
     measure = metrics.measure_networks(bridge_labels(), voxel_size_um=10.0)["silicon"]
     assert measure.euler_density_per_mm3 == pytest.approx(2 / 0.1**3)  # 100 um cubed
+    # Neither plate touches a face of the box of 9 voxels between the outermost centres.
+    assert measure.euler_density_corrected_per_mm3 == pytest.approx(2 / 0.09**3)
+
+
+def test_the_faces_of_the_volume_add_nothing_to_the_corrected_density():
+    through_zyx = np.zeros((10, 10, 10), dtype=np.uint8)
+    through_zyx[:, 4:6, 4:6] = SI  # one rod, and no end of it inside
+    measure = metrics.measure_networks(through_zyx, voxel_size_um=10.0)["silicon"]
+    assert measure.euler_number == 1
+    assert measure.euler_density_corrected_per_mm3 == 0
+    one_slice = metrics.measure_networks(through_zyx[:1], voxel_size_um=10.0)["silicon"]
+    assert one_slice.euler_density_corrected_per_mm3 is None
 
 
 def test_connectivity_is_passed_on():
@@ -74,7 +86,7 @@ def test_swapping_silicon_and_aluminides_swaps_their_measures(labels_zyx):
 def test_a_volume_of_matrix_alone_has_empty_networks():
     measures = metrics.measure_networks(np.zeros((3, 4, 5), dtype=np.uint8), voxel_size_um=1.2)
     assert set(measures) == set(NETWORKS)
-    assert set(measures.values()) == {metrics.NetworkMeasure(0, 0.0, 0.0, 0, 0, 0.0)}
+    assert set(measures.values()) == {metrics.NetworkMeasure(0, 0.0, 0.0, 0, 0, 0.0, 0.0)}
 
 
 def test_accuracy_is_the_share_of_correct_pixels_of_each_slice():
@@ -107,6 +119,38 @@ def test_dice_is_symmetric_and_one_for_equal_labels(pair):
     assert set(metrics.dice_per_phase(truth, truth).values()) == {1.0}
 
 
+def test_iou_counts_the_voxels_in_common_once():
+    truth = np.array([[SI, SI, SI, MATRIX]], dtype=np.uint8)
+    prediction = np.array([[SI, MATRIX, MATRIX, MATRIX]], dtype=np.uint8)
+    assert metrics.iou_per_phase(prediction, truth) == {MATRIX: 1 / 3, SI: 1 / 3, AL: 1.0}
+
+
+@given(label_pairs())
+def test_a_comparison_slab_by_slab_gives_the_measures_of_the_whole(pair):
+    found = metrics.compare(*pair)
+    assert found.accuracy == metrics.accuracy(*pair)
+    assert found.interface_accuracy == pytest.approx(metrics.interface_accuracy(*pair), nan_ok=True)
+    assert found.dice == metrics.dice_per_phase(*pair)
+    for phase, iou in metrics.iou_per_phase(*pair).items():
+        assert found.iou[phase] == iou == pytest.approx(found.dice[phase] / (2 - found.dice[phase]))
+
+
+def test_specks_under_a_size_become_matrix():
+    labels_zyx = bridge_labels()  # plates of 20 and 30 voxels, a column of 4
+    without_column = metrics.without_specks(labels_zyx, 5)
+    assert np.count_nonzero(without_column == AL) == 0
+    assert np.count_nonzero(without_column == SI) == 50
+    assert np.array_equal(metrics.without_specks(labels_zyx, 4), labels_zyx)
+    assert np.count_nonzero(metrics.without_specks(labels_zyx, 21)) == 30
+    assert np.count_nonzero(labels_zyx) == 54  # untouched
+    diagonal_zyx = np.zeros((3, 3, 3), dtype=np.uint8)
+    diagonal_zyx[0, 0, 0] = diagonal_zyx[1, 1, 1] = SI
+    assert metrics.without_specks(diagonal_zyx, 2).any()
+    assert not metrics.without_specks(diagonal_zyx, 2, connectivity=6).any()
+    with pytest.raises(ValueError, match="min_voxels must be 1"):
+        metrics.without_specks(labels_zyx, 0)
+
+
 def test_interface_accuracy_sees_only_the_band_of_the_truth():
     truth = np.zeros((9, 20), dtype=np.uint8)
     truth[4, 4], truth[4, 5] = SI, AL
@@ -129,23 +173,6 @@ def test_volume_fractions_add_up_to_a_hundred(labels):
     assert fractions[AL] == pytest.approx(100 * (labels == AL).mean())
 
 
-@pytest.mark.parametrize("n_voxels", [1, 2, 3, 4, 7])
-def test_a_plate_is_as_thick_as_it_is(n_voxels):
-    plate_zyx = np.zeros((16, 16, 16), dtype=bool)
-    plate_zyx[:, 4 : 4 + n_voxels] = True
-    assert metrics.mean_local_thickness_um(plate_zyx, 1.2) == pytest.approx(1.2 * n_voxels)
-
-
-def test_thickness_of_two_plates_is_weighed_by_their_voxels():
-    plates_zyx = np.zeros((12, 16, 12), dtype=bool)
-    plates_zyx[:, 2:4] = plates_zyx[:, 8:13] = True
-    assert metrics.mean_local_thickness_um(plates_zyx, 2.0) == pytest.approx(2 * (2 * 2 + 5 * 5) / 7)
-
-
-def test_an_empty_network_has_no_thickness():
-    assert math.isnan(metrics.mean_local_thickness_um(np.zeros((4, 4, 4), dtype=bool), 1.2))
-
-
 def test_measures_survive_json():
     measures = metrics.measure_networks(bridge_labels(), voxel_size_um=1.2)
     read = json.loads(json.dumps(metrics.as_dict(measures), allow_nan=False))
@@ -154,28 +181,41 @@ def test_measures_survive_json():
 
 def test_the_table_prints_units_and_leaves_out_what_was_not_measured():
     head, *rows = metrics.table(metrics.measure_networks(bridge_labels())).splitlines()
-    assert head.split("  ")[0] == "network"
-    assert "[vol.%]" in head
-    assert "mm3" not in head
-    assert [row.split() for row in rows] == [
-        ["silicon", "5.00", "60.00", "2", "2"],
-        ["aluminides", "0.40", "100.00", "1", "1"],
-        ["hybrid", "5.40", "100.00", "1", "1"],
+    assert head.split() == ["network", "measure", "value"]
+    assert [row.split()[-1] for row in rows] == [
+        *("5.00", "60.00", "2", "2"),
+        *("0.40", "100.00", "1", "1"),
+        *("5.40", "100.00", "1", "1"),
     ]
+    assert [row.split()[0] for row in rows[::4]] == ["silicon", "aluminides", "hybrid"]
+    assert "[vol.%]" in rows[0]
+    assert "mm3" not in "".join(rows)
     assert "mm3" in metrics.table(metrics.measure_networks(bridge_labels(), voxel_size_um=1.2))
 
 
-def test_the_table_sets_truth_and_signed_difference_below():
+def test_the_table_sets_truth_and_signed_difference_beside_the_value():
     measures = metrics.measure_networks(bridge_labels(), voxel_size_um=1.2)
     truth_zyx = bridge_labels()
     truth_zyx[6] = MATRIX
-    lines = metrics.table(measures, metrics.measure_networks(truth_zyx)).splitlines()
-    assert [line.split() for line in lines[1:4]] == [
-        ["silicon", "5.00", "60.00", "2", "2", str(round(2 / 0.0012**3 / 1000))],
-        ["truth", "2.00", "100.00", "1", "1", "-"],
-        ["difference", "+3.00", "-40.00", "+1", "+1", "-"],
-    ]
-    assert len({len(line) for line in lines}) == 1  # columns are aligned
+    head, *lines = metrics.table(measures, metrics.measure_networks(truth_zyx)).splitlines()
+    assert head.split() == ["network", "measure", "value", "truth", "difference"]
+    density = f"{2 / 1.728e-6 / 1000:.1f}"  # 1000 voxels of (1.2 um)^3, in thousands
+    assert lines[0].split()[-3:] == ["5.00", "2.00", "+3.00"]
+    assert lines[1].split()[-3:] == ["60.00", "100.00", "-40.00"]
+    assert lines[3].split() == ["components", "2", "1", "+1"]
+    assert lines[4].split()[-1] == density  # the truth has no voxel size
+    assert len({len(line) for line in (head, *lines[:4])}) == 1  # numbers end in one column
+
+
+def test_the_table_sets_intervals_beside_their_values():
+    labels_zyx = np.random.default_rng(0).integers(0, 3, (24, 24, 24), dtype=np.uint8)
+    measures = metrics.measure_networks(labels_zyx, voxel_size_um=1.2)
+    found = metrics.network_intervals(labels_zyx, voxel_size_um=1.2)
+    lines = metrics.table(measures, intervals=found).splitlines()
+    assert "95 % interval" in lines[0]
+    interval = found["silicon"]["volume_fraction_pct"]
+    assert f"{interval.low:.2f} to {interval.high:.2f}" in lines[1]
+    assert "to" not in lines[2].split()  # interconnectivity is no sum over blocks
 
 
 def test_a_truth_of_other_networks_is_refused():
@@ -188,7 +228,9 @@ PAIR_MEASURES = [
     metrics.accuracy,
     metrics.accuracy_per_slice,
     metrics.dice_per_phase,
+    metrics.iou_per_phase,
     metrics.interface_accuracy,
+    metrics.compare,
 ]
 
 
@@ -227,8 +269,12 @@ def test_a_slice_is_refused_where_a_volume_is_needed():
 def test_a_voxel_size_that_is_no_length_is_refused(voxel_size_um):
     with pytest.raises(ValueError, match="voxel_size_um must be a length above 0"):
         metrics.measure_networks(bridge_labels(), voxel_size_um=voxel_size_um)
-    with pytest.raises(ValueError, match="voxel_size_um must be a length above 0"):
-        metrics.mean_local_thickness_um(bridge_labels() == SI, voxel_size_um)
+    for measured in (metrics.mean_local_thickness_um, metrics.chord_lengths_um):
+        with pytest.raises(ValueError, match="voxel_size_um must be a length above 0"):
+            measured(bridge_labels() == SI, voxel_size_um)
+    for measured in (metrics.interface_areas_per_mm, metrics.network_intervals, metrics.representative_volumes):
+        with pytest.raises(ValueError, match="voxel_size_um must be a length above 0"):
+            measured(bridge_labels(), voxel_size_um=voxel_size_um)
 
 
 def test_volumes_that_cannot_be_measured_are_refused():
