@@ -21,6 +21,7 @@ lab: $(VENV)/ready
 	ALSISEG_PROFILE=$(PROFILE) $(RUN) jupyter lab notebooks
 
 bench: $(VENV)/ready
+	$(VENV)/bin/python benchmarks/bench_phantom.py
 	$(VENV)/bin/python benchmarks/bench_topology.py
 
 $(VENV)/ready: pyproject.toml constraints.txt

@@ -3,15 +3,16 @@
     python benchmarks/bench_phantom.py --shape 48,160,160 --angles 360
 
 One core each. The specimen's rates are of a single pass; the peers project and reconstruct the same slices at the same
-angles with the same filter, and must agree. Compare ratios, not machines.
+angles with the same filter, and must agree. Compare ratios, not machines. Writes `benchmarks/RESULTS_phantom.md`.
 """
 
 import argparse
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from alsiseg import ground_truth
 from alsiseg.phantom import imaging, materials, microstructure, tomography
 from alsiseg.phantom.microstructure import Microstructure
 
+RESULTS = Path(__file__).parent / "RESULTS_phantom.md"
 MARGIN_PX = 2
 N_SLICES = 32  # reconstructed by both
 LARGEST_DIFFERENCE = 0.05  # of the standard deviation of the grey values inside the circle
@@ -42,7 +44,7 @@ def specimen_rates(shape_zyx: tuple[int, int, int], n_angles: int) -> tuple[dict
     rates = {"microstructure": took / million}
     scans = []
     for modality in imaging.MODALITIES:
-        settings = replace(imaging.DIFFICULTIES["clean"][modality], n_angles=n_angles)
+        settings = imaging.DIFFICULTIES["clean"][modality].with_angles(n_angles)
         took, grey_zyx = seconds(lambda m=modality, s=settings: imaging.scan(grown, m, s))
         scans.append(grey_zyx)
         rates[f"scan {modality}"] = took / million
@@ -95,16 +97,22 @@ def main() -> dict[str, float]:
     options = parser.parse_args()
     shape_zyx = tuple(int(n) for n in options.shape.split(","))
     torch.set_num_threads(1)
+    load = os.getloadavg()[0]
     rates, grown = specimen_rates(shape_zyx, options.angles)  # type: ignore[arg-type]
-    print(f"{shape_zyx} voxels, {options.angles} angles, one core; seconds per million voxels")
-    for what, rate in rates.items():
-        print(f"  {what:<36}{rate:8.2f}", flush=True)
     beside = reconstruction_ratio(grown, options.angles)
-    print(f"projection and filtered back-projection of {N_SLICES} slices beside scikit-image")
-    print(f"  alsiseg {beside['ours_s']:.2f} s, scikit-image {beside['scikit_image_s']:.2f} s, ", end="")
-    print(f"ratio {beside['ratio']:.1f}; they differ by {100 * beside['difference']:.1f} % of the grey values' spread")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**20
-    print(f"peak memory {peak:.0f} MiB")
+    lines = [
+        "# The specimen and its scans, measured by `make bench`\n",
+        f"{shape_zyx} voxels, {options.angles} angles, one core; load when the run began: {load:.1f}.\n",
+        "| what | seconds per 10⁶ voxels |",
+        "|---|---|",
+        *(f"| {what} | {rate:.2f} |" for what, rate in rates.items()),
+        f"\nProjection and filtered back-projection of {N_SLICES} slices: alsiseg {beside['ours_s']:.2f} s, "
+        f"scikit-image {beside['scikit_image_s']:.2f} s, **ratio {beside['ratio']:.1f}**; "
+        f"they differ by {100 * beside['difference']:.1f} % of the grey values' spread. Peak memory {peak:.0f} MiB.",
+    ]
+    print("\n".join(lines))
+    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return rates | beside | {"peak_MiB": peak}
 
 

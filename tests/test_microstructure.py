@@ -1,4 +1,7 @@
 import dataclasses
+import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,3 +297,14 @@ def test_impossible_requests_are_refused_in_one_sentence(change, message):
     with pytest.raises(ValueError, match=message) as refused:
         microstructure.grow(**({"shape_zyx": SMALL} | change))
     assert "\n" not in str(refused.value)
+
+
+def test_the_calibration_on_record_is_that_of_this_generator_and_keeps_every_limit():
+    """Five seeds of both specimens at full size, measured by benchmarks/calibration.py."""
+    benchmarks = Path(__file__).parents[1] / "benchmarks"
+    calibration = runpy.run_path(str(benchmarks / "calibration.py"))
+    report = json.loads((benchmarks / "results" / "calibration.json").read_text(encoding="utf-8"))
+    assert report["source_sha256"] == calibration["source_checksum"](), "run benchmarks/calibration.py again"
+    assert report["shape_zyx"] == [300, 319, 379]
+    assert len({(row["specimen"], row["seed"]) for row in report["volumes"]}) >= 10
+    assert [row["missed"] for row in report["volumes"] + report["comparisons"] if row["missed"]] == []

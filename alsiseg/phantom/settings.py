@@ -77,7 +77,7 @@ class ScanSettings:
         return replace(self, n_angles=n_angles, photons=self.photons * self.n_angles / n_angles)
 
 
-# 25 keV, 60 to 80 mm and 900 projections lie near the closest published scans (19-25 keV, 60-100 mm,
+# 25 keV, 30 to 50 mm and 900 projections lie near the closest published scans (19-25 keV, 60-100 mm,
 # 1200-1500 projections). The laboratory spectrum stands for a 60 kV tungsten tube behind a thin filter.
 _CLEAN = {
     "synchrotron": ScanSettings(),
@@ -107,10 +107,10 @@ DIFFICULTIES: dict[str, dict[str, ScanSettings]] = {
     "hard": {
         "synchrotron": replace(
             _CLEAN["synchrotron"],
-            distance_mm=80.0,
-            photons=1_000.0,
-            blur_voxel=0.9,
-            flat_field_error=0.006,
+            distance_mm=50.0,
+            photons=2_000.0,
+            blur_voxel=0.75,
+            flat_field_error=0.002,
             n_bad_columns=8,
         ),
         "lab_ct": replace(_CLEAN["lab_ct"], photons=4_000.0, binning=2.5, n_bad_columns=4),
