@@ -1,3 +1,4 @@
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,8 @@ from scipy.ndimage import gaussian_filter
 from alsiseg import ground_truth, metrics
 from alsiseg.ground_truth import Registration, Thresholds
 from alsiseg.phantom import imaging, microstructure
+from alsiseg.phantom.poses import Misalignment, misalignment
+from alsiseg.phantom.settings import DIFFICULTIES, MODALITIES
 from alsiseg.phases import Phase
 
 SHAPE = (48, 80, 80)
@@ -17,15 +20,22 @@ def truth_zyx():
     return specimen().labels_zyx
 
 
+@functools.cache
 def specimen():
     return microstructure.grow(SHAPE, seed=5)
 
 
+def scan(of, modality, difficulty, seed=5, n_angles=120):
+    return imaging.scan(of, modality, DIFFICULTIES[difficulty][modality].with_angles(n_angles), seed=seed)
+
+
+def three_scans(difficulty):
+    return tuple(scan(specimen(), modality, difficulty) for modality in MODALITIES)
+
+
 @pytest.fixture(scope="module")
 def scans():
-    grown = specimen()
-    settings = {m: replace(imaging.DIFFICULTIES["clean"][m], n_angles=160) for m in imaging.MODALITIES}
-    return tuple(imaging.scan(grown, m, settings[m], seed=5) for m in imaging.MODALITIES)
+    return three_scans("clean")
 
 
 @pytest.fixture(scope="module")
@@ -33,39 +43,44 @@ def labelled(scans):
     return ground_truth.label_scans(*scans)
 
 
+@pytest.fixture(scope="module")
+def hard():
+    return ground_truth.label_scans(*three_scans("hard"))
+
+
 def texture(seed=0, shape=(48, 64, 72)):
     field = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 2)
     return np.exp(2 * field / field.std()).astype(np.float32)
 
 
-def largest_error_voxel(found: Registration, pose: imaging.Misalignment, shape):
+def largest_error_voxel(found: Registration, pose: Misalignment, shape):
     """Where a corner of the volume ends when it is moved by the pose and then aligned back."""
-    pose_move = Registration(pose.shift_zyx_voxel, pose.rotation_zyx_deg, 1.0)
     corners = np.array(np.meshgrid(*[(-n / 2, n / 2) for n in shape], indexing="ij")).reshape(3, -1)
 
-    def move(points, registration):
-        matrix = ground_truth.rotation_matrix(np.deg2rad(registration.rotation_zyx_deg))
-        return matrix @ points + np.array(registration.shift_zyx_voxel)[:, None]
+    def move(points, by):
+        return by.matrix @ points + np.array(by.shift_zyx_voxel)[:, None]
 
-    return np.linalg.norm(move(move(corners, found), pose_move) - corners, axis=0).max()
+    return np.linalg.norm(move(move(corners, found), pose) - corners, axis=0).max()
 
 
-def test_the_hidden_misalignment_is_recovered_to_a_third_of_a_voxel(labelled):
-    for modality, found in (("lab_ct", labelled.lab), ("etched", labelled.etched)):
-        assert largest_error_voxel(found, imaging.misalignment(modality, 5), SHAPE) < 0.33
+def test_the_hidden_misalignment_is_recovered_to_less_than_a_third_of_a_voxel(labelled, hard):
+    for made in (labelled, hard):
+        for modality, found in (("lab_ct", made.lab), ("etched", made.etched)):
+            assert largest_error_voxel(found, misalignment(modality, 5), SHAPE) < 0.3
 
 
 def test_a_known_shift_and_turn_are_found():
     fixed = texture()
-    pose = imaging.Misalignment((1.3, -2.4, 0.7), (0.8, -0.5, 0.4))
-    found = ground_truth.register(pose.move(fixed), fixed)
+    pose = Misalignment((1.3, -2.4, 0.7), (0.8, -0.5, 0.4))
+    moved = Registration(pose.shift_zyx_voxel, pose.rotation_zyx_deg, 1.0).align(fixed)
+    found = ground_truth.register(moved, fixed)
     assert largest_error_voxel(found, pose, fixed.shape) < 0.3
     assert found.agreement > 0.95
 
 
 def test_a_volume_registers_on_itself_without_moving():
     found = ground_truth.register(texture(), texture())
-    assert np.allclose(found.shift_zyx_voxel + found.rotation_zyx_deg, 0, atol=1e-3)
+    assert np.allclose(found.shift_zyx_voxel + found.rotation_zyx_deg, 0, atol=0.02)
 
 
 def test_aligning_without_a_move_returns_the_volume():
@@ -73,11 +88,20 @@ def test_aligning_without_a_move_returns_the_volume():
     assert np.allclose(Registration((0, 0, 0), (0, 0, 0), 1.0).align(volume), volume, atol=1e-3)
 
 
-def test_the_labels_agree_with_the_truth(labelled, truth_zyx):
-    assert metrics.accuracy(labelled.labels_zyx, truth_zyx) > 0.92
+def test_the_labels_agree_with_the_truth(labelled, hard, truth_zyx):
+    assert metrics.accuracy(labelled.labels_zyx, truth_zyx) > 0.935
+    assert metrics.accuracy(hard.labels_zyx, truth_zyx) > 0.91
     for phase in Phase:
         found, true = ((one == phase).mean() for one in (labelled.labels_zyx, truth_zyx))
-        assert found == pytest.approx(true, abs=0.03)
+        assert found == pytest.approx(true, abs=0.015)
+
+
+def test_the_labels_hang_together_like_the_truth(labelled, truth_zyx):
+    made, true = (metrics.measure_networks(volume) for volume in (labelled.labels_zyx, truth_zyx))
+    for name in true:
+        assert made[name].interconnectivity == pytest.approx(true[name].interconnectivity, abs=0.1)
+        assert abs(made[name].euler_number - true[name].euler_number) < 0.5 * abs(true["hybrid"].euler_number)
+        assert made[name].n_components < 3 * true[name].n_components
 
 
 def test_confident_labels_are_right_more_often(labelled, truth_zyx):
@@ -85,6 +109,18 @@ def test_confident_labels_are_right_more_often(labelled, truth_zyx):
     sure = labelled.confidence_zyx > 128
     assert labelled.confidence_zyx.dtype == np.uint8
     assert right[sure].mean() > right[~sure].mean() + 0.05
+
+
+def test_nobody_is_sure_where_a_scan_does_not_reach(labelled):
+    reached = labelled.lab.covers(SHAPE) & labelled.etched.covers(SHAPE)
+    assert 0.8 < reached.mean() < 1
+    assert not labelled.confidence_zyx[~reached].any()
+
+
+def test_a_scan_moved_by_two_voxels_does_not_reach_the_last_two_slices():
+    reached = Registration((2, 0, 0), (0, 0, 0), 1.0).covers((20, 16, 17))
+    assert reached[:18].all()
+    assert not reached[18:].any()
 
 
 def test_given_thresholds_are_used(scans, labelled):
@@ -98,7 +134,9 @@ def test_the_scans_are_not_changed_and_the_result_repeats(scans, labelled):
     copies = [scan.copy() for scan in scans]
     again = ground_truth.label_scans(*scans)
     assert all((a == b).all() for a, b in zip(scans, copies, strict=True))
-    assert (again.labels_zyx == labelled.labels_zyx).all()
+    assert again.labels_zyx.tobytes() == labelled.labels_zyx.tobytes()
+    assert again.confidence_zyx.tobytes() == labelled.confidence_zyx.tobytes()
+    assert (again.lab, again.etched, again.thresholds) == (labelled.lab, labelled.etched, labelled.thresholds)
 
 
 def test_combining_known_grey_values_gives_the_three_phases():
@@ -121,27 +159,70 @@ def test_specks_are_removed():
     assert found[6, 6, 6] == Phase.SILICON
 
 
+def test_specks_of_silicon_at_an_aluminide_become_aluminide():
+    labels = np.zeros((16, 16, 16), dtype=np.uint8)
+    labels[4:10, 4:10, 4:10], labels[10, 5:7, 5:7] = Phase.ALUMINIDE, Phase.SILICON
+    lab, synchrotron, etched = (
+        np.array(greys, dtype=np.float32)[labels] for greys in ((0, 0, 9), (0, 0, 9), (0, 9, 9))
+    )
+    found, _ = ground_truth.combine(lab, synchrotron, etched, thresholds=Thresholds(5, 5, 5))
+    assert (found == np.where(labels, Phase.ALUMINIDE, Phase.MATRIX)).all()
+
+
+def test_fringes_that_both_scans_show_are_taken_from_the_etched_one():
+    random = np.random.default_rng(0)
+    grains = gaussian_filter(random.normal(size=(40, 48, 48)), 2)
+    grains = (grains > np.quantile(grains, 0.8)).astype(np.float32)
+    fringes = gaussian_filter(grains, 1) - gaussian_filter(grains, 2)
+    left = ground_truth.without_fringes(100 * grains + 60 * fringes, 5000 + 400 * fringes)
+    assert np.corrcoef(left.ravel(), fringes.ravel())[0, 1] < np.corrcoef(grains.ravel(), fringes.ravel())[0, 1] + 0.02
+    assert left[grains == 0].std() < 0.4 * (60 * fringes)[grains == 0].std()
+
+
 def test_scans_of_different_specimens_are_refused(scans):
-    other = imaging.scan(microstructure.grow(SHAPE, seed=6), "lab_ct", imaging.ScanSettings(n_angles=40, distance_mm=0))
+    other = scan(microstructure.grow(SHAPE, seed=6), "etched", "clean", n_angles=60)
+    with pytest.raises(ValueError, match="etched scan does not register"):
+        ground_truth.register(other, scans[1], what="etched scan")
+
+
+def test_a_scan_that_shows_only_noise_is_refused(scans):
+    noise = np.random.default_rng(0).normal(30_000, 100, SHAPE).astype(np.uint16)
     with pytest.raises(ValueError, match="laboratory scan does not register"):
-        ground_truth.label_scans(other, *scans[1:])
+        ground_truth.label_scans(noise, *scans[1:])
 
 
-def test_scans_of_different_shape_are_refused(scans):
-    with pytest.raises(ValueError, match="must have one shape"):
-        ground_truth.label_scans(scans[0], scans[1], scans[2][:-1])
+def _without_a_slice(grey_zyx):
+    return grey_zyx[:-1]
 
 
-def test_a_scan_with_nan_is_refused(scans):
-    broken = scans[1].astype(np.float32)
-    broken[3, 4, 5] = np.nan
-    with pytest.raises(ValueError, match="synchrotron holds NaN"):
-        ground_truth.label_scans(scans[0], broken, scans[2])
+def _with(value):
+    def spoilt(grey_zyx):
+        grey_zyx = grey_zyx.astype(np.float32)
+        grey_zyx[3, 4, 5] = value
+        return grey_zyx
+
+    return spoilt
 
 
-def test_an_empty_scan_is_refused(scans):
-    with pytest.raises(ValueError, match="single grey value"):
-        ground_truth.label_scans(scans[0], scans[1], np.zeros_like(scans[2]))
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (_without_a_slice, "must have one shape"),
+        (_with(np.nan), "must hold finite grey values"),
+        (_with(np.inf), "must hold finite grey values"),
+        (np.zeros_like, "only the grey value 0"),
+        (lambda grey_zyx: grey_zyx[0], "at least 16 voxels along z, y and x"),
+        (lambda grey_zyx: grey_zyx[:8], "at least 16 voxels along z, y and x"),
+        (lambda grey_zyx: grey_zyx > 1000, "must hold grey values"),
+    ],
+)
+def test_scans_that_cannot_be_labelled_are_refused(place, spoil, sentence):
+    broken = [(1000 * texture(seed, (20, 24, 28))).astype(np.uint16) for seed in range(3)]
+    broken[place] = spoil(broken[place])
+    with pytest.raises(ValueError, match=sentence) as refusal:
+        ground_truth.label_scans(*broken)
+    assert ["laboratory", "synchrotron", "etched"][place] in str(refusal.value)
 
 
 def test_a_flat_image_is_refused():

@@ -5,28 +5,29 @@ specimen shows everything that is rigid, and the synchrotron scan, in whose fram
 shows where the edges run.
 """
 
+from alsiseg.ground_truth.cleaning import denoise, without_fringes, without_rings
 from alsiseg.ground_truth.labelling import (
     GroundTruth,
     Thresholds,
+    as_text,
     choose_thresholds,
     combine,
-    denoise,
     label_scans,
     threshold_labels,
-    without_rings,
 )
-from alsiseg.ground_truth.registration import Registration, register, rotation_matrix
+from alsiseg.ground_truth.registration import Registration, register
 
 __all__ = [
     "GroundTruth",
     "Registration",
     "Thresholds",
+    "as_text",
     "choose_thresholds",
     "combine",
     "denoise",
     "label_scans",
     "register",
-    "rotation_matrix",
     "threshold_labels",
+    "without_fringes",
     "without_rings",
 ]

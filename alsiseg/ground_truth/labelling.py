@@ -1,4 +1,4 @@
-"""Take rings and noise from the scans, choose thresholds, combine them into labels."""
+"""Choose thresholds for three registered, cleaned scans and combine them into labels."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from alsiseg.ground_truth import cleaning
 from alsiseg.ground_truth.registration import Registration, Volume, check_scans, register
 from alsiseg.phases import Phase
+from alsiseg.progress import steps
 
 MIN_ALUMINIDE_FRACTION = 1e-3
-# Share of a particle's brightness at which the etched scan puts its edge, where that is more than
-# the threshold: found on specimens of known truth.
-EDGE_SHARE = 0.2
-N_RING_SECTORS = 8
-RING_SLAB_SLICES = 16
-SHORTEST_ARC_VOXELS = 6  # shorter ones, near the axis, are no different from particles
+BEYOND_DOUBT_SPREADS = 4
+# Found on specimens of known truth (seeds 100 and 101). Thresholds, as shares of the grey value that
+# Otsu's method finds, above that of the background:
+LAB_LEVEL = 0.1
+SYNCHROTRON_LEVEL = 0.08
+ETCHED_LEVEL = 0.7
+# and the share of the brightest neighbour's grey at which an edge lies, where that is more.
+SYNCHROTRON_EDGE = 0.2
+ETCHED_EDGE = 0.38
+LAB_REACH_VOXELS = 3  # its voxels are coarser than those of the labels
+FACE_NEIGHBOURS = ndimage.generate_binary_structure(3, 1)
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Thresholds:
     aluminide_synchrotron
         Synchrotron scan: aluminides are brighter.
     rigid_etched
-        Etched scan: silicon and aluminides are brighter than air.
+        Etched scan without fringes: silicon and aluminides are brighter than air.
     """
 
     aluminide_lab: float
@@ -51,7 +58,7 @@ class GroundTruth:
     labels_zyx
         uint8, values of `Phase`.
     confidence_zyx
-        uint8: 0 where a scan lies on its threshold, 255 where all lie far from theirs.
+        uint8: 0 where a scan lies on its threshold or does not reach, 255 where all lie far from theirs.
     thresholds
         Those used.
     lab, etched
@@ -71,9 +78,11 @@ def label_scans(
     etched_zyx: NDArray,
     *,
     thresholds: Thresholds | None = None,
-    min_particle_voxels: int = 8,
+    min_particle_voxels: int = 12,
 ) -> GroundTruth:
     """Register three scans of one specimen and combine them into labels.
+
+    The same scans give the same bytes. Takes about 50 bytes of memory per voxel beside the scans.
 
     Parameters
     ----------
@@ -90,89 +99,81 @@ def label_scans(
         When shapes differ, a scan holds NaN or one grey value only, the scans do not register,
         or no aluminides are found.
     """
-    scans = {"laboratory": lab_zyx, "synchrotron": synchrotron_zyx, "etched": etched_zyx}
-    check_scans(scans)
-    lab_zyx, synchrotron_zyx, etched_zyx = (without_rings(scan) for scan in scans.values())
-    lab_move = register(lab_zyx, synchrotron_zyx, what="laboratory scan")
-    etched_move = register(etched_zyx, synchrotron_zyx, what="etched scan")
-    aligned = denoise(lab_move.align(lab_zyx), synchrotron_zyx, etched_move.align(etched_zyx))
-    chosen = thresholds or choose_thresholds(*aligned)
-    labels_zyx, confidence_zyx = combine(*aligned, thresholds=chosen, min_particle_voxels=min_particle_voxels)
+    check_scans({"laboratory scan": lab_zyx, "synchrotron scan": synchrotron_zyx, "etched scan": etched_zyx})
+    with steps(None, "ground truth", total=5) as bar:
+        synchrotron = cleaning.without_rings(synchrotron_zyx)
+        bar.update()
+        lab, lab_move = _laid_on(synchrotron, lab_zyx, "laboratory scan")
+        bar.update()
+        etched, etched_move = _laid_on(synchrotron, etched_zyx, "etched scan")
+        bar.update()
+        aligned = cleaning.denoise(lab, synchrotron, etched)
+        del lab, synchrotron, etched
+        bar.update()
+        chosen = thresholds or choose_thresholds(*aligned)
+        labels_zyx, confidence_zyx = combine(*aligned, thresholds=chosen, min_particle_voxels=min_particle_voxels)
+        for move in (lab_move, etched_move):
+            confidence_zyx[~move.covers(labels_zyx.shape)] = 0
+        bar.update()
     return GroundTruth(labels_zyx, confidence_zyx, chosen, lab_move, etched_move)
 
 
-def without_rings(scan_zyx: NDArray) -> Volume:
-    """Take away the rings that bad detector columns leave round the axis of rotation.
-
-    On circles one voxel wide, in sectors, the median of what stands out from the smooth surroundings is
-    subtracted (after Sijbers and Postnov, Phys. Med. Biol. 49, N247, 2004). Sectors, because a scan over half
-    a turn leaves half rings; slabs of slices, because a fault of the detector reaches over several rows. A
-    ring that lies between two circles is only about halved.
-
-    Parameters
-    ----------
-    scan_zyx : array (Z, Y, X)
-        A scan as reconstructed: the axis is the centre of the slices.
-    """
-    n_y, n_x = scan_zyx.shape[1:]
-    y, x = np.ogrid[:n_y, :n_x]
-    y, x = y - (n_y - 1) / 2, x - (n_x - 1) / 2
-    sector_yx = ((np.arctan2(y, x) / np.pi + 1) * N_RING_SECTORS / 2).astype(int) % N_RING_SECTORS
-    circle_yx = np.hypot(y, x).round().astype(int) * N_RING_SECTORS + sector_yx
-    short = np.bincount(circle_yx.ravel()) < SHORTEST_ARC_VOXELS
-    clean_zyx = scan_zyx.astype(np.float32)
-    for start in range(0, len(clean_zyx), RING_SLAB_SLICES):
-        slab = clean_zyx[start : start + RING_SLAB_SLICES]
-        detail = slab - ndimage.gaussian_filter(slab, (0, 3, 3))
-        circles = np.broadcast_to(circle_yx, slab.shape)
-        ring = np.asarray(ndimage.median(detail, circles, np.arange(len(short))), dtype=np.float32)
-        ring[short] = 0
-        slab -= ring[circle_yx]
-    return clean_zyx
+def as_text(truth: GroundTruth, *, voxel_size_um: float | None = None) -> str:
+    """Say in three lines which thresholds were used and how the scans were moved."""
+    t = truth.thresholds
+    lines = [
+        f"thresholds: laboratory {t.aluminide_lab:.0f}, synchrotron {t.aluminide_synchrotron:.0f}, "
+        f"etched without fringes {t.rigid_etched:.0f}"
+    ]
+    for name, move in (("laboratory", truth.lab), ("etched", truth.etched)):
+        shift = ", ".join(f"{s:+.2f}" for s in move.shift_zyx_voxel)
+        if voxel_size_um is not None:
+            shift += " voxels = " + ", ".join(f"{s * voxel_size_um:+.2f}" for s in move.shift_zyx_voxel) + " um"
+        else:
+            shift += " voxels"
+        turn = ", ".join(f"{r:+.3f}" for r in move.rotation_zyx_deg)
+        lines.append(
+            f"{name} scan moved along z, y, x by {shift}, turned by {turn} degrees; agreement {move.agreement:.2f}"
+        )
+    return "\n".join(lines)
 
 
-def denoise(lab_zyx: NDArray, synchrotron_zyx: NDArray, etched_zyx: NDArray) -> tuple[Volume, Volume, Volume]:
-    """Smooth three aligned scans by as much as their noise needs (Gaussian filter)."""
-    from skimage.filters import gaussian
-
-    scans = zip((lab_zyx, synchrotron_zyx, etched_zyx), (0.8, 0.3, 0.4), strict=True)
-    lab, synchrotron, etched = (gaussian(scan.astype(np.float32), sigma, preserve_range=True) for scan, sigma in scans)
-    return lab, synchrotron, etched
+def _laid_on(synchrotron_zyx: Volume, scan_zyx: NDArray, what: str) -> tuple[Volume, Registration]:
+    """Take the rings from a scan and lay it on the synchrotron scan."""
+    clean = cleaning.without_rings(scan_zyx)
+    move = register(clean, synchrotron_zyx, what=what)
+    return move.align(clean), move
 
 
 def choose_thresholds(lab_zyx: Volume, synchrotron_zyx: Volume, etched_zyx: Volume) -> Thresholds:
-    """Choose a threshold for every aligned, smoothed scan.
+    """Choose a threshold for every aligned scan from `cleaning.denoise`.
 
-    Aluminides are brighter than the matrix, the commonest phase, in both scans with matrix:
-    the median plus half the robust spread. Silicon is darker than it in the synchrotron scan.
-    Well away from aluminides the etched scan holds only silicon and air: Otsu's method.
+    Otsu's method parts aluminides from the rest in both scans with matrix, and silicon from air in
+    the etched one, away from aluminides. Thin features are blurred, and most voxels of a phase lie
+    near its edge: the thresholds lie nearer to the background than Otsu's, by fixed shares.
 
     Raises
     ------
     ValueError
         When no aluminides stand out in the laboratory scan.
     """
-    from skimage.filters import threshold_otsu
-
-    matrix_lab, spread_lab = _middle_and_spread(lab_zyx)
-    matrix_synchrotron, spread_synchrotron = _middle_and_spread(synchrotron_zyx)
-    certain = lab_zyx > matrix_lab + 4 * spread_lab
-    if not certain.mean() > MIN_ALUMINIDE_FRACTION:
+    matrix, spread = cleaning.middle_and_spread(lab_zyx)
+    if not (lab_zyx > matrix + BEYOND_DOUBT_SPREADS * spread).mean() > MIN_ALUMINIDE_FRACTION:
         raise ValueError(
             "the laboratory scan needs aluminides brighter than the matrix, found none; check the order of the scans"
         )
-    away_zyx = etched_zyx[~ndimage.binary_dilation(certain, iterations=4)]
+    air, silicon = cleaning.air_and_silicon(lab_zyx, etched_zyx)
     return Thresholds(
-        matrix_lab + 0.5 * spread_lab,
-        matrix_synchrotron + 0.5 * spread_synchrotron,
-        float(threshold_otsu(away_zyx if len(away_zyx) and np.ptp(away_zyx) else etched_zyx)),
+        _part_of_the_way(lab_zyx, LAB_LEVEL),
+        _part_of_the_way(synchrotron_zyx, SYNCHROTRON_LEVEL),
+        air + ETCHED_LEVEL * (silicon - air),
     )
 
 
-def _middle_and_spread(grey_zyx: Volume) -> tuple[float, float]:
-    """Median, and the standard deviation of a normal distribution of the same median deviation."""
-    middle = float(np.median(grey_zyx))
-    return middle, 1.4826 * float(np.median(np.abs(grey_zyx - middle)))
+def _part_of_the_way(grey_zyx: Volume, share: float) -> float:
+    """Grey value so far from the matrix, the commonest, towards the threshold of Otsu's method."""
+    matrix, level = cleaning.matrix_and_aluminides(grey_zyx)
+    return matrix + share * (level - matrix)
 
 
 def combine(
@@ -181,23 +182,24 @@ def combine(
     etched_zyx: Volume,
     *,
     thresholds: Thresholds,
-    min_particle_voxels: int = 8,
+    min_particle_voxels: int = 12,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Combine three aligned, smoothed scans into labels and their confidence (both uint8).
+    """Combine three aligned scans from `cleaning.denoise` into labels and their confidence (both uint8).
 
-    Rigid is what stayed when the matrix was dissolved. Of that, aluminide is what is bright in
-    laboratory CT and, with its sharper edges, in the synchrotron scan; the rest is silicon.
+    Rigid is what stayed when the matrix was dissolved. Of that, aluminide is what is bright in the
+    synchrotron scan, with its sharp edges, on or beside what is bright in laboratory CT; the rest is
+    silicon. Specks of aluminide become silicon, and specks of silicon aluminide where they touch it,
+    matrix elsewhere.
     """
-    rigid_level = _rigid_level(etched_zyx, thresholds.rigid_etched)
-    rigid = _without_specks(etched_zyx > rigid_level, min_particle_voxels)
-    bright = (lab_zyx > thresholds.aluminide_lab) & (synchrotron_zyx > thresholds.aluminide_synchrotron)
-    aluminide = _without_specks(rigid & bright, min_particle_voxels)
-    labels_zyx = np.full(rigid.shape, Phase.MATRIX, dtype=np.uint8)
-    labels_zyx[rigid] = Phase.SILICON
-    labels_zyx[aluminide] = Phase.ALUMINIDE
-    doubt_rigid = _margin(etched_zyx, rigid_level)
-    doubt_aluminide = _margin(synchrotron_zyx, np.float32(thresholds.aluminide_synchrotron))
-    margin = np.where(rigid, np.minimum(doubt_rigid, doubt_aluminide), doubt_rigid)
+    level_etched = _edge_level(etched_zyx, thresholds.rigid_etched, ETCHED_EDGE)
+    level_synchrotron = _edge_level(synchrotron_zyx, thresholds.aluminide_synchrotron, SYNCHROTRON_EDGE)
+    rigid = etched_zyx > level_etched
+    near_bright = ndimage.maximum_filter(lab_zyx, 2 * LAB_REACH_VOXELS + 1) > thresholds.aluminide_lab
+    aluminide = rigid & near_bright & (synchrotron_zyx > level_synchrotron)
+    labels_zyx = _without_specks(rigid, aluminide, min_particle_voxels)
+    margin = _margin(etched_zyx, level_etched, thresholds.rigid_etched)
+    of_aluminide = _margin(synchrotron_zyx, level_synchrotron, thresholds.aluminide_synchrotron)
+    np.minimum(margin, of_aluminide, out=margin, where=rigid)
     return labels_zyx, np.round(255 * margin).astype(np.uint8)
 
 
@@ -223,24 +225,43 @@ def threshold_labels(grey_zyx: NDArray, *, smoothing_voxel: float = 1.0) -> NDAr
     return np.digitize(smooth_zyx, thresholds).astype(np.uint8)
 
 
-def _rigid_level(etched_zyx: Volume, threshold: float) -> Volume:
-    """Raise the threshold beside bright aluminides, whose blurred edge would be taken for more."""
-    air = np.median(etched_zyx)
-    brightest = ndimage.gaussian_filter(ndimage.maximum_filter(etched_zyx, 3), 0.7)
-    return np.maximum(np.float32(threshold), air + EDGE_SHARE * (brightest - air))
+def _edge_level(grey_zyx: Volume, threshold: float, share: float) -> Volume:
+    """Raise the threshold beside bright voxels, whose blurred edge would be taken for more of them."""
+    background = np.float32(np.median(grey_zyx))
+    level = ndimage.maximum_filter(grey_zyx, footprint=FACE_NEIGHBOURS)
+    level -= background
+    level *= np.float32(share)
+    level += background
+    return np.maximum(level, np.float32(threshold), out=level)
 
 
-def _without_specks(mask_zyx: NDArray[np.bool_], min_particle_voxels: int) -> NDArray[np.bool_]:
-    """Drop particles of fewer than `min_particle_voxels` voxels (26-neighbourhood)."""
+def _without_specks(
+    rigid: NDArray[np.bool_], aluminide: NDArray[np.bool_], min_particle_voxels: int
+) -> NDArray[np.uint8]:
+    """Labels without particles of fewer than `min_particle_voxels` voxels."""
+    labels_zyx = (rigid & ~_specks(rigid, min_particle_voxels)).astype(np.uint8) * np.uint8(Phase.SILICON)
+    aluminide = aluminide & (labels_zyx == Phase.SILICON)
+    aluminide &= ~_specks(aluminide, min_particle_voxels)
+    labels_zyx[aluminide] = Phase.ALUMINIDE
+    specks = _specks(labels_zyx == Phase.SILICON, min_particle_voxels)
+    beside = ndimage.binary_dilation(aluminide, FACE_NEIGHBOURS)
+    labels_zyx[specks] = np.where(beside[specks], np.uint8(Phase.ALUMINIDE), np.uint8(Phase.MATRIX))
+    return labels_zyx
+
+
+def _specks(mask_zyx: NDArray[np.bool_], min_particle_voxels: int) -> NDArray[np.bool_]:
+    """Mark particles of fewer than `min_particle_voxels` voxels (26-neighbourhood)."""
     import cc3d
 
-    particles = cc3d.connected_components(mask_zyx, connectivity=26)
-    large = np.bincount(particles.ravel()) >= min_particle_voxels
-    large[0] = False
-    return large[particles]
+    particles = cc3d.connected_components(mask_zyx.view(np.uint8), connectivity=26)
+    small = np.bincount(particles.ravel()) < min_particle_voxels
+    small[0] = False
+    return small[particles]
 
 
-def _margin(grey_zyx: Volume, level: Volume | np.float32) -> Volume:
-    """Distance to a threshold, 0..1, in units of the robust spread of the volume."""
-    _, spread = _middle_and_spread(grey_zyx)
-    return np.minimum(np.abs(grey_zyx - level) / np.float32(max(3 * spread, 1e-6)), 1)
+def _margin(grey_zyx: Volume, level_zyx: Volume, threshold: float) -> Volume:
+    """Distance to the level, 0..1: 1 is as far as the background lies from the threshold, or farther."""
+    contrast = max(threshold - float(np.median(grey_zyx)), 1e-6)
+    margin = np.abs(grey_zyx - level_zyx)
+    margin /= np.float32(contrast)
+    return np.minimum(margin, 1, out=margin)
