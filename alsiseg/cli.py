@@ -66,14 +66,39 @@ def commands() -> None:
 @click.option("--shape", type=_Numbers(int, 3, "Z,Y,X"), default=(160, 160, 192), help="Voxels. [default: 160,160,192]")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--difficulty", type=click.Choice(["clean", "hard"]), default="clean", show_default=True)
-@click.option("--angles", type=int, default=None, help="Projections of each scan.")
-def phantom(out_dir: Path, specimen: str, shape: tuple, seed: int, difficulty: str, angles: int | None) -> None:
-    """Make a synthetic specimen: three scans and the truth, as TIFF stacks in OUT_DIR."""
-    from alsiseg import volumes
+@click.option("--angles", type=int, default=None, help="Projections of each scan. [default: 900, lab_ct 600]")
+@click.option("--voxel-size", type=float, default=1.2, show_default=True, help="Edge of a voxel in micrometres.")
+@click.option("--processes", type=int, default=None, help="Slabs scanned at a time. [default: all cores; 1 on a GPU]")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...; auto takes a GPU if there is one.")
+def phantom(
+    out_dir: Path,
+    specimen: str,
+    shape: tuple,
+    seed: int,
+    difficulty: str,
+    angles: int | None,
+    voxel_size: float,
+    processes: int | None,
+    device: str,
+) -> None:
+    """Make a synthetic specimen: three scans and the truth, as TIFF stacks in OUT_DIR.
+
+    What an interrupted call has finished is kept; the same call again continues there.
+    """
+    from alsiseg import devices
     from alsiseg.phantom import make
 
-    volumes.check_place(out_dir / "specimen.json")
-    paths = make(out_dir, specimen=specimen, shape_zyx=shape, seed=seed, difficulty=difficulty, n_angles=angles)
+    paths = make(
+        out_dir,
+        specimen=specimen,
+        shape_zyx=shape,
+        seed=seed,
+        difficulty=difficulty,
+        n_angles=angles,
+        voxel_size_um=voxel_size,
+        n_processes=processes,
+        device=devices.choose(device).name,
+    )
     for path in paths.values():
         click.echo(path)
 
@@ -84,16 +109,37 @@ def phantom(out_dir: Path, specimen: str, shape: tuple, seed: int, difficulty: s
 @click.argument("etched", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--axes", default=None, help=AXES_HELP)
-@click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
-def label(lab: Path, synchrotron: Path, etched: Path, out: Path, axes: str | None, overwrite: bool) -> None:
+@click.option("--confidence", type=click.Path(path_type=Path), default=None, help="Write the confidence map here.")
+@click.option(
+    "--thresholds", type=_Numbers(float, 3, "LAB,SYNC,ETCHED"), default=None, help="Grey values. [default: automatic]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace the files when they exist.")
+def label(
+    lab: Path,
+    synchrotron: Path,
+    etched: Path,
+    out: Path,
+    axes: str | None,
+    confidence: Path | None,
+    thresholds: tuple | None,
+    overwrite: bool,
+) -> None:
     """Label a specimen from its three scans (laboratory CT, synchrotron, synchrotron after etching)."""
     from alsiseg import ground_truth, volumes
 
-    _check_free(out, overwrite)
+    given = None if thresholds is None else ground_truth.Thresholds(*thresholds)
+    if confidence is not None and confidence.absolute() == out.absolute():
+        raise ValueError(f"labels and confidence need two files, got {out} for both; choose another name")
+    for path in (out, confidence):
+        if path is not None:
+            _check_free(path, overwrite)
     scans = [volumes.open(path, axes=axes) for path in (lab, synchrotron, etched)]
-    truth = ground_truth.label_scans(*[scan[:] for scan in scans])
-    volumes.write(out, truth.labels_zyx, voxel_size_um=scans[1].voxel_size_um)
-    click.echo(out)
+    size_um = _one_voxel_size({scan.voxel_size_um for scan in scans}, None)
+    truth = ground_truth.label_scans(*[scan[:] for scan in scans], thresholds=given)
+    click.echo(ground_truth.as_text(truth, voxel_size_um=size_um))
+    for path, image_zyx in ((confidence, truth.confidence_zyx), (out, truth.labels_zyx)):
+        if path is not None:
+            click.echo(volumes.write(path, image_zyx, voxel_size_um=size_um))
 
 
 @commands.command()
@@ -167,28 +213,60 @@ def segment(
 @click.argument("labels", type=click.Path(path_type=Path))
 @click.option("--truth", type=click.Path(path_type=Path), default=None, help="Labels to compare with.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), default=None, help="Write the numbers here.")
+@click.option("--connectivity", type=click.Choice(["6", "26"]), default="26", show_default=True)
+@click.option(
+    "--min-voxels", type=click.IntRange(1), default=1, help="Remove smaller particles, from both. [default: none]"
+)
+@click.option("--intervals/--no-intervals", default=True, show_default=True, help="Block bootstrap intervals.")
+@click.option("--blocks", type=int, default=27, show_default=True, help="Blocks that are resampled, about.")
+@click.option("--level", type=float, default=0.95, show_default=True, help="Level of the intervals.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the resampling.")
+@click.option("--thickness", is_flag=True, help="Local thickness and chord lengths too; takes minutes.")
+@click.option("--voxel-size", type=float, default=None, help="Micrometres, for files that do not state it.")
 @click.option("--axes", default=None, help=AXES_HELP)
-def measure(labels: Path, truth: Path | None, json_path: Path | None, axes: str | None) -> None:
-    """Measure the networks of a label volume: volume fraction, interconnectivity, Euler number."""
+def measure(
+    labels: Path,
+    truth: Path | None,
+    json_path: Path | None,
+    connectivity: str,
+    min_voxels: int,
+    intervals: bool,
+    blocks: int,
+    level: float,
+    seed: int,
+    thickness: bool,
+    voxel_size: float | None,
+    axes: str | None,
+) -> None:
+    """Measure the networks of a label volume, with intervals, and compare them with a truth."""
     from alsiseg import metrics, volumes
 
     if json_path is not None:
         volumes.check_place(json_path)
-    volume = volumes.open(labels, axes=axes)
-    labels_zyx, size_um = volume[:], volume.voxel_size_um
-    measures = metrics.measure_networks(labels_zyx, voxel_size_um=size_um)
-    numbers: dict[str, Any] = {"labels": str(labels), "voxel_size_um": size_um, "networks": metrics.as_dict(measures)}
-    truth_measures = None
-    if truth is not None:
-        truth_zyx = volumes.open(truth, axes=axes)[:]
-        truth_measures = metrics.measure_networks(truth_zyx, voxel_size_um=size_um)
-        numbers |= {"truth": metrics.as_dict(truth_measures), "accuracy": metrics.accuracy(labels_zyx, truth_zyx)}
-    click.echo(metrics.table(measures, truth_measures))
-    if truth is not None:
-        click.echo(f"accuracy {100 * numbers['accuracy']:.2f} % of the voxels")
+    options = metrics.Options(
+        connectivity=6 if connectivity == "6" else 26,
+        min_voxels=min_voxels,
+        bootstrap=metrics.Bootstrap(n_blocks=blocks, level=level, seed=seed) if intervals else None,
+        thickness=thickness,
+    )
+    paths = [path for path in (labels, truth) if path is not None]
+    opened = [volumes.open(path, axes=axes) for path in paths]
+    size_um = _one_voxel_size({volume.voxel_size_um for volume in opened}, voxel_size)
+    report = metrics.measure(*opened, voxel_size_um=size_um, options=options)
+    click.echo(metrics.as_text(report))
     if json_path is not None:
+        numbers = {"labels": str(labels), **metrics.as_json(report)}
         with volumes.written_whole(json_path) as partial:
-            partial.write_text(json.dumps(numbers, indent=2) + "\n")
+            partial.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+
+
+def _one_voxel_size(stated: set[float | None], given_um: float | None) -> float | None:
+    """Choose the voxel size that files and command line agree on; None when none says one."""
+    sizes = {size for size in stated | {given_um} if size is not None}
+    if len(sizes) > 1:
+        found = " and ".join(f"{size:g}" for size in sorted(sizes))
+        raise ValueError(f"needs one voxel size, got {found} um; measure volumes of one resolution")
+    return next(iter(sizes), None)
 
 
 @commands.command()

@@ -98,12 +98,33 @@ def test_a_specimen_is_made_trained_on_segmented_and_measured(alsiseg, tmp_path)
 
 
 def test_three_scans_are_labelled(alsiseg, tmp_path):
-    made = alsiseg("phantom", tmp_path / "s", "--shape", "48,64,64", "--angles", "90")
+    made = alsiseg("phantom", tmp_path / "s", "--shape", "40,64,64", "--angles", "60")
     assert made.status == 0, made
     three = [tmp_path / "s" / f"{name}.tif" for name in ("lab_ct", "synchrotron", "etched")]
-    labelled = alsiseg("label", *three, tmp_path / "labels.tif")
+    out = tmp_path / "labels.tif", "--confidence", tmp_path / "sure.tif"
+    labelled = alsiseg("label", *three, *out)
     assert labelled.status == 0, labelled
-    assert volumes.open(tmp_path / "labels.tif").shape == (48, 64, 64)
+    for name in ("labels.tif", "sure.tif"):
+        volume = volumes.open(tmp_path / name)
+        assert (volume.shape, volume.dtype, volume.voxel_size_um) == ((40, 64, 64), np.uint8, 1.2)
+    thresholds, lab_move, etched_move = labelled.out.splitlines()[:3]
+    assert "thresholds: laboratory" in thresholds
+    for name, line in (("laboratory", lab_move), ("etched", etched_move)):
+        assert line.startswith(f"{name} scan moved")
+        assert " voxels = " in line
+        assert " um, turned by " in line
+        assert " degrees" in line
+
+    before = listing(tmp_path)
+    refused(alsiseg("label", *three, *out), "exists already", "--overwrite")
+    refused(alsiseg("label", *three, tmp_path / "new.tif", "--confidence", tmp_path / "new.tif"), "two files")
+    refused(alsiseg("label", *three, tmp_path / "new.tif", "--thresholds", "1,nan,3"), "finite grey values")
+    refused(alsiseg("label", *three, tmp_path / "new.tif", "--thresholds", "1,2"), "3 numbers")
+    assert listing(tmp_path) == before
+    chosen = alsiseg("label", *three, *out, "--thresholds", "19000,27000,60000", "--overwrite")
+    assert chosen.status == 0, chosen
+    assert "laboratory 19000, synchrotron 27000, etched without fringes 60000" in chosen.out
+    assert (volumes.open(tmp_path / "labels.tif")[:] == 0).mean() > 0.9
 
 
 def test_a_training_is_continued_on_demand(alsiseg, scans, tmp_path):
@@ -204,6 +225,57 @@ def test_measuring_refuses_bad_labels_in_one_line_and_leaves_nothing(alsiseg, sc
     assert listing(tmp_path) == before
 
 
+def test_measuring_compares_with_the_truth_and_writes_both_with_intervals(alsiseg, scans, tmp_path):
+    truth_zyx = volumes.open(scans / "labels.tif")[:]
+    truth_zyx[:18] = 0
+    volumes.write(tmp_path / "truth.tif", truth_zyx, voxel_size_um=1.2)
+    options = ["--min-voxels", 2, "--blocks", 8, "--level", 0.9, "--seed", 3, "--connectivity", 6, "--thickness"]
+    out = ["--truth", tmp_path / "truth.tif", "--json", tmp_path / "m.json"]
+    measured = alsiseg("measure", scans / "labels.tif", *out, *options)
+    assert measured.status == 0, measured
+    assert "90 % interval" in measured.out
+    numbers = json.loads((tmp_path / "m.json").read_text())
+    assert (numbers["connectivity"], numbers["min_voxels"], numbers["voxel_size_um"]) == (6, 2, 1.2)
+    bootstrap = metrics.Bootstrap(n_blocks=8, level=0.9, seed=3)
+    wanted = metrics.Options(connectivity=6, min_voxels=2, bootstrap=bootstrap, thickness=True)
+    both = (volumes.open(path)[:] for path in (scans / "labels.tif", tmp_path / "truth.tif"))
+    expected = metrics.as_json(metrics.measure(*both, voxel_size_um=1.2, options=wanted))
+    assert {key: numbers[key] for key in expected} == json.loads(json.dumps(expected))
+    quick = alsiseg("measure", scans / "labels.tif", "--no-intervals")
+    assert (quick.status, "interval" in quick.out) == (0, False)
+
+
+def test_a_voxel_size_that_is_wrong_or_contradicted_is_refused(alsiseg, scans, tmp_path):
+    labels = scans / "labels.tif"
+    volumes.write(tmp_path / "plain.tif", volumes.open(labels)[:])
+    measured = alsiseg("measure", tmp_path / "plain.tif", "--voxel-size", 1.2, "--no-intervals")
+    assert (measured.status, "mm3" in measured.out) == (0, True)
+    refused(alsiseg("measure", tmp_path / "plain.tif", "--voxel-size", 0), "length above 0", "got 0")
+    refused(alsiseg("measure", labels, "--voxel-size", 2.4), "one voxel size, got 1.2 and 2.4 um")
+    volumes.write(tmp_path / "finer.tif", volumes.open(labels)[:], voxel_size_um=0.6)
+    refused(alsiseg("measure", labels, "--truth", tmp_path / "finer.tif"), "got 0.6 and 1.2 um")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--blocks", "5", ["n_blocks", "8 or more", "5"]),
+        ("--level", "95", ["level", "between 0 and 1"]),
+        ("--min-voxels", "0", ["--min-voxels", "0"]),
+        ("--connectivity", "18", ["--connectivity", "18"]),
+    ],
+)
+def test_options_of_measuring_that_mean_nothing_are_refused(alsiseg, scans, tmp_path, option, value, words):
+    refused(alsiseg("measure", scans / "labels.tif", "--json", tmp_path / "m.json", option, value), *words)
+    assert listing(tmp_path) == {}
+
+
+def test_labels_that_are_not_a_number_are_refused(alsiseg, tmp_path):
+    volume = np.full(SHAPE_ZYX, np.nan, dtype=np.float32)
+    tifffile.imwrite(tmp_path / "nan.tif", volume, imagej=True, metadata={"axes": "ZYX"})
+    refused(alsiseg("measure", tmp_path / "nan.tif"), "whole-number voxels", "float32")
+
+
 def test_labels_are_compared_with_labels_of_their_shape(alsiseg, scans, tmp_path):
     volumes.write(tmp_path / "short.tif", volumes.open(scans / "labels.tif")[:30])
     before = listing(tmp_path)
@@ -279,6 +351,10 @@ def test_an_existing_output_is_kept_unless_said_otherwise(alsiseg, scans, tmp_pa
         (["phantom", "out", "--shape", "16,16,16", "--seed", "-1"], ["seed"]),
         (["phantom", "out", "--shape", "16,16,16", "--angles", "0"], ["angles"]),
         (["phantom", "out", "--specimen", "warm"], ["warm", "slow"]),
+        (["phantom", "out", "--voxel-size", "0"], ["voxel_size_um must be a positive length"]),
+        (["phantom", "out", "--voxel-size", "small"], ["--voxel-size"]),
+        (["phantom", "out", "--processes", "0"], ["n_processes must be 1 or more, got 0"]),
+        (["phantom", "out", "--device", "cuda:99"], ["cuda:99", "not available"]),
         (["figures", "--profile", "huge"], ["profile", "huge"]),
         (["figures"], ["notebooks"]),
     ],
@@ -342,6 +418,35 @@ def test_ctrl_c_ends_with_its_own_status(alsiseg, scans, tmp_path, monkeypatch):
     ended = alsiseg("train", *_train_arguments(scans)[:2], tmp_path / "run", *TRAINING)
     assert ended.status == 130
     assert ended.err.splitlines()[-1] == "alsiseg: stopped; what was finished is kept"
+
+
+def test_ctrl_c_during_a_scan_keeps_what_is_finished_for_the_next_call(alsiseg, tmp_path, monkeypatch):
+    from alsiseg.phantom import imaging
+
+    scan_slab = imaging.scan_slab
+
+    def stop_at_the_last_scan(specimen: object, modality: str, *arguments: object, **options: object) -> object:
+        if modality == "etched":
+            raise KeyboardInterrupt
+        return scan_slab(specimen, modality, *arguments, **options)  # type: ignore[arg-type]
+
+    arguments = ("phantom", tmp_path / "s", "--shape", "16,32,32", "--angles", "8", "--voxel-size", "2.4")
+    with monkeypatch.context() as patched:
+        patched.setattr(imaging, "scan_slab", stop_at_the_last_scan)
+        ended = alsiseg(*arguments)
+    assert ended.status == 130
+    assert ended.err.splitlines()[-1] == "alsiseg: stopped; what was finished is kept"
+    slabs = {name for name in listing(tmp_path) if "slices" in name}
+    assert len(slabs) == 2
+    assert alsiseg(*arguments).status == 0
+    assert sorted(path.name for path in (tmp_path / "s").iterdir()) == [
+        "etched.tif",
+        "lab_ct.tif",
+        "specimen.json",
+        "synchrotron.tif",
+        "truth.tif",
+    ]
+    assert volumes.open(tmp_path / "s" / "etched.tif").voxel_size_um == 2.4
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["train", "--help"], ["--version"]])
