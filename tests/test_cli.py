@@ -445,6 +445,7 @@ def test_ctrl_c_during_a_scan_keeps_what_is_finished_for_the_next_call(alsiseg, 
         "specimen.json",
         "synchrotron.tif",
         "truth.tif",
+        "variants.tif",
     ]
     assert volumes.open(tmp_path / "s" / "etched.tif").voxel_size_um == 2.4
 
