@@ -133,7 +133,7 @@ def test_a_report_reads_like_a_table_with_units(pair):
     assert text.startswith("30 x 31 x 32 voxels of 1.2 um, connectivity 26, intervals from 27 blocks of 12 um\n\n")
     for words in ("[vol.%]", "[1000/mm3]", "area per volume [1/mm]", "mean surface distance [um]", "Dice", "IoU"):
         assert words in text
-    assert "agreement with the truth: 96." in text
+    assert "accuracy: 96." in text
     assert max(map(len, text.splitlines())) < 125
 
 

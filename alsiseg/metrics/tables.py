@@ -149,7 +149,7 @@ def _interface_table(report: Report) -> str:
 def _agreement_table(comparison: Comparison) -> str:
     """Write how labels and truth agree."""
     agreement = comparison.agreement
-    line = f"agreement with the truth: {100 * agreement.accuracy:.2f} % of the voxels"
+    line = f"accuracy: {100 * agreement.accuracy:.2f} % of the voxels"
     if not math.isnan(agreement.interface_accuracy):
         line += f", {100 * agreement.interface_accuracy:.2f} % at silicon-aluminide interfaces"
     rows = [["phase", "Dice", "IoU", "mean surface distance [um]", "95 % Hausdorff [um]"]]
