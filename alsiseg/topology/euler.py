@@ -13,6 +13,7 @@ from alsiseg.topology.reading import (
     Connectivity,
     Sliceable,
     check_connectivity,
+    check_joinable,
     check_network,
     count_slabs,
 )
@@ -114,12 +115,7 @@ class EulerCounts:
         ValueError
             When the two differ in connectivity, rows or columns.
         """
-        if (self.connectivity, self.shape_zyx[1:]) != (upper.connectivity, upper.shape_zyx[1:]):
-            raise ValueError(
-                "slabs to be joined need the same connectivity, rows and columns, got "
-                f"{self.connectivity} and {upper.connectivity}, {self.shape_zyx[1:]} and "
-                f"{upper.shape_zyx[1:]}; cut both from the same volume along z"
-            )
+        check_joinable((self.connectivity, *self.shape_zyx[1:]), (upper.connectivity, *upper.shape_zyx[1:]))
         if self.last is None or upper.first is None:
             return upper if self.last is None else self
         alone = _starts(upper.first)[self.connectivity]

@@ -11,6 +11,7 @@ from alsiseg.topology.reading import (
     Connectivity,
     Sliceable,
     check_connectivity,
+    check_joinable,
     check_network,
     count_slabs,
 )
@@ -138,12 +139,7 @@ class ComponentCounts:
         ValueError
             When the two differ in connectivity, rows or columns.
         """
-        if (self.connectivity, self.shape_zyx[1:]) != (upper.connectivity, upper.shape_zyx[1:]):
-            raise ValueError(
-                "slabs to be joined need the same connectivity, rows and columns, got "
-                f"{self.connectivity} and {upper.connectivity}, {self.shape_zyx[1:]} and "
-                f"{upper.shape_zyx[1:]}; cut both from the same volume along z"
-            )
+        check_joinable((self.connectivity, *self.shape_zyx[1:]), (upper.connectivity, *upper.shape_zyx[1:]))
         if self.ends is None or upper.ends is None:
             return upper if self.ends is None else self
         return _joined(self, upper, self.ends, upper.ends)

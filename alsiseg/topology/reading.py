@@ -112,6 +112,15 @@ def check_connectivity(connectivity: int) -> None:
         )
 
 
+def check_joinable(lower: tuple[int, ...], upper: tuple[int, ...]) -> None:
+    """Refuse slabs of different (connectivity, rows, columns) with a ValueError."""
+    if lower != upper:
+        raise ValueError(
+            "slabs to be joined need the same connectivity, rows and columns, got "
+            f"{lower[0]} and {upper[0]}, {lower[1:]} and {upper[1:]}; cut both from the same volume along z"
+        )
+
+
 def check_network(network_zyx: Sliceable, measure: str) -> None:
     """Refuse what is not a boolean volume (TypeError) of three axes (ValueError)."""
     if _kind(network_zyx) != "b":
