@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -64,3 +65,35 @@ def test_the_same_scan_as_plain_pages_is_asked_about_not_guessed(cement, tmp_pat
     plain = volumes.open(tmp_path / "plain.tif", axes="ZYX")
     np.testing.assert_array_equal(plain[:], cement[:])
     np.testing.assert_array_equal(ground_truth.threshold_labels(plain[:]), ground_truth.threshold_labels(cement[:]))
+
+
+@pytest.mark.parametrize("name", ["scan.ome.zarr", "scan.h5", "scan.nxs", "float.tif", "float.zarr", "folder"])
+def test_the_same_scan_in_another_format_is_the_same_scan(cement, labels_zyx, tmp_path, name):
+    if name == "folder":
+        (tmp_path / name).mkdir()
+        for z, slice_yx in enumerate(cement):
+            tifffile.imwrite(tmp_path / name / f"slice_{z}.tif", slice_yx, compression="zlib")
+    else:
+        grey_zyx = cement[:].astype(np.float32) if "float" in name else cement
+        volumes.write(tmp_path / name, grey_zyx, voxel_size_um=0.5)
+    scan = volumes.open(tmp_path / name)
+    assert scan.voxel_size_um == (None if name == "folder" else 0.5)
+    np.testing.assert_array_equal(scan[:], cement[:])
+    np.testing.assert_array_equal(ground_truth.threshold_labels(scan[:]), labels_zyx)
+
+
+def test_a_reconstruction_as_beamlines_write_it_is_segmented(cement, labels_zyx, tmp_path):
+    """32-bit floats in NeXus, beside projections: the default signal is taken."""
+    run_dir = training.train(cement, labels_zyx, tmp_path / "run", SHORT, device="cpu")
+    with h5py.File(tmp_path / "scan.nxs", "w") as file:
+        file.attrs["default"] = "entry"
+        entry = file.create_group("entry")
+        entry.attrs["default"] = "reconstruction"
+        data = entry.create_group("reconstruction")
+        data.attrs.update({"NX_class": "NXdata", "signal": "volume", "axes": ["z", "y", "x"]})
+        data["volume"] = cement[:].astype(np.float32) / 255
+        entry["projections"] = np.zeros((4, 9, 128), np.uint16)
+    scan = volumes.open(tmp_path / "scan.nxs")
+    out = prediction.segment_to_file(scan, run_dir, tmp_path / "out.ome.zarr", device="cpu")
+    assert volumes.open(out).shape == cement.shape
+    assert volumes.open(out).dtype == np.uint8

@@ -1,4 +1,3 @@
-import os
 from itertools import permutations
 from pathlib import Path
 
@@ -241,7 +240,7 @@ def test_a_folder_has_its_slices_first(tmp_path, grey_zyx):
 def _images(what: str) -> NDArray:
     return {
         "RGB": np.zeros((5, 16, 16, 3), np.uint8),
-        "float": np.zeros((5, 16, 16), np.float32),
+        "half": np.zeros((5, 16, 16), np.float16),
         "bool": np.zeros((5, 16, 16), bool),
         "one image": np.zeros((16, 16), np.uint16),
         "two sizes": [np.zeros((16, 16), np.uint8), np.zeros((17, 16), np.uint8)],
@@ -253,14 +252,14 @@ def _images(what: str) -> NDArray:
     ("what", "kind", "sentence"),
     [
         ("RGB", ValueError, "colour"),
-        ("float", TypeError, "whole-number voxels.*float32"),
-        ("bool", TypeError, "whole-number voxels.*bool"),
+        ("half", TypeError, "grey voxels.*float16"),
+        ("bool", TypeError, "grey voxels.*bool"),
         ("one image", ValueError, "a stack of slices"),
         ("two sizes", ValueError, "one size and type"),
         ("four axes", ValueError, "three axes"),
     ],
 )
-def test_what_is_not_one_stack_of_integer_grey_is_refused(tmp_path, what, kind, sentence):
+def test_what_is_not_one_stack_of_grey_is_refused(tmp_path, what, kind, sentence):
     images = _images(what)
     if what == "two sizes":
         write_pages(tmp_path / "v.tif", images)
@@ -360,7 +359,7 @@ def test_a_damaged_compressed_slice_is_named_when_it_is_read(tmp_path, grey_zyx)
         volume[:]
 
 
-@pytest.mark.parametrize("content", [b"", b"II", b"not a TIFF at all", b"II*\0\xff\xff\xff\xff", b"\x89PNG\r\n" * 9])
+@pytest.mark.parametrize("content", [b"", b"II", b"not a TIFF at all", b"II*\0\xff\xff\xff\xff"])
 def test_what_is_not_a_tiff_is_refused(tmp_path, content):
     (tmp_path / "v.tif").write_bytes(content)
     with pytest.raises(ValueError, match="needs a readable TIFF"):
@@ -377,67 +376,128 @@ def test_a_missing_file_an_empty_folder_and_another_format_are_named(tmp_path):
         volumes.open(tmp_path / "v.npy")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "uint32", ">f4", ">i4"])
+def test_grey_of_every_type_is_read(tmp_path, grey_zyx, dtype):
+    expected = (grey_zyx / 3 - 9_000).astype(dtype)
+    path = tmp_path / "v.tif"
+    tifffile.imwrite(path, expected, byteorder=">" if dtype[0] == ">" else "<", metadata={"axes": "ZYX"})
+    volume = volumes.open(path)
+    assert volume.dtype.isnative
+    np.testing.assert_array_equal(volume[2:], expected[2:])
+
+
+@pytest.mark.parametrize(("value", "what"), [(np.nan, "NaN"), (np.inf, "infinite"), (-np.inf, "infinite")])
+@pytest.mark.parametrize("kind", ["block", "pages", "folder"])
+def test_a_slice_that_is_not_finite_is_named_when_it_is_read(tmp_path, kind, value, what):
+    grey = np.ones(SHAPE_ZYX, np.float32)
+    grey[4, 2, 3] = value
+    path = tmp_path / "v.tif"
+    if kind == "block":
+        tifffile.imwrite(path, grey, metadata={"axes": "ZYX"})
+    elif kind == "pages":
+        write_pages(path, grey, compression="zlib")
+    else:
+        path = write_slices(tmp_path / "f", grey, [f"{z}.tif" for z in range(7)])
+    volume = volumes.open(path, axes="ZYX")
+    np.testing.assert_array_equal(volume[:4], grey[:4])
+    with pytest.raises(ValueError, match=f"slice 5 of .* holds {what}"):
+        volume[2:6]
+
+
 @pytest.mark.parametrize(
-    ("array", "options", "kind", "sentence"),
+    ("unit", "edges", "expected"),
     [
-        (np.zeros((4, 5), np.uint8), {}, ValueError, "three axes"),
-        (np.zeros((0, 4, 5), np.uint8), {}, ValueError, "at least one voxel"),
-        (np.zeros((3, 4, 5), np.float32), {}, TypeError, "uint8 or uint16, got float32"),
-        (np.zeros((3, 4, 5), np.uint8), {"voxel_size_um": 0.0}, ValueError, "voxel size"),
-        (np.zeros((3, 4, 5), np.uint8), {"voxel_size_um": float("nan")}, ValueError, "voxel size"),
-        (iter(np.zeros((3, 4, 5), np.uint8)), {}, ValueError, "shape and dtype"),
+        ("µm", (0.65, 0.65, 0.65), 0.65),
+        ("nm", (650, 650, 650), 0.65),
+        ("mm", (0.1, 0.1, 0.1), 100.0),
+        (None, (2,) * 3, 2.0),
     ],
 )
-def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path, array, options, kind, sentence):
-    with pytest.raises(kind, match=sentence):
-        volumes.write(tmp_path / "new" / "v.tif", array, **options)
-    with pytest.raises(ValueError, match="a volume is written as"):
-        volumes.write(tmp_path / "new" / "v.npy", np.zeros((3, 4, 5), np.uint8))
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_ome_tiff_states_axes_and_voxel_size(tmp_path, grey_zyx, unit, edges, expected, bigtiff):
+    metadata = {"axes": "ZYX"}
+    for axis, edge in zip("XYZ", edges, strict=True):
+        metadata |= {f"PhysicalSize{axis}": edge} | ({f"PhysicalSize{axis}Unit": unit} if unit else {})
+    tifffile.imwrite(tmp_path / "v.ome.tif", grey_zyx, metadata=metadata, bigtiff=bigtiff, compression="zlib")
+    volume = volumes.open(tmp_path / "v.ome.tif")
+    assert volume.voxel_size_um == pytest.approx(expected)
+    np.testing.assert_array_equal(volume[:], grey_zyx)
 
 
-def test_an_unwritable_place_is_named_and_left_as_it_was(tmp_path, grey_zyx):
-    (tmp_path / "file").write_text("kept")
-    (tmp_path / "folder.tif").mkdir()
-    for path in (tmp_path / "file" / "v.tif", tmp_path / "file" / "deep" / "v.tif", tmp_path / "folder.tif"):
-        with pytest.raises(OSError, match="needs a place to write") as refusal:
-            volumes.write(path, grey_zyx)
-        assert str(path) in str(refusal.value)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.tif"]
-    assert (tmp_path / "file").read_text() == "kept"
+def test_ome_tiff_with_a_channel_and_a_time_of_one_is_a_stack_and_with_two_is_not(tmp_path, grey_zyx):
+    tifffile.imwrite(tmp_path / "one.ome.tif", grey_zyx[None, :, None], metadata={"axes": "TZCYX"})
+    np.testing.assert_array_equal(volumes.open(tmp_path / "one.ome.tif")[:], grey_zyx)
+    tifffile.imwrite(tmp_path / "two.ome.tif", np.stack([grey_zyx] * 2), metadata={"axes": "CZYX"})
+    with pytest.raises(ValueError, match=r"CZYX.*one channel and one time"):
+        volumes.open(tmp_path / "two.ome.tif")
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the administrator may write everywhere")
-def test_a_folder_without_permission_is_named(tmp_path, grey_zyx):
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError, match="needs a place to write"):
-        volumes.write(tmp_path / "v.tif", grey_zyx)
+def test_times_are_not_taken_for_slices(tmp_path, grey_zyx):
+    tifffile.imwrite(tmp_path / "v.tif", grey_zyx, imagej=True, metadata={"axes": "TYX"})
+    with pytest.raises(ValueError, match="does not state which of its axes"):
+        volumes.open(tmp_path / "v.tif")
+    np.testing.assert_array_equal(volumes.open(tmp_path / "v.tif", axes="ZYX")[:], grey_zyx)
 
 
-@pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])
-def test_a_stopped_write_leaves_nothing_or_the_previous_file(tmp_path, grey_zyx, stop):
-    def slices():
-        yield grey_zyx[0]
-        raise stop
+def test_one_of_several_ome_tiff_files_is_refused(tmp_path, grey_zyx):
+    from xml.etree import ElementTree
 
-    before = volumes.write(tmp_path / "v.tif", grey_zyx)
-    with pytest.raises(stop):
-        volumes.write(before, slices(), shape=SHAPE_ZYX, dtype=np.uint16)
-    np.testing.assert_array_equal(volumes.open(before)[:], grey_zyx)
-    with pytest.raises(stop):
-        volumes.write(tmp_path / "a" / "b" / "v.tif", slices(), shape=SHAPE_ZYX, dtype=np.uint16)
-    assert list(tmp_path.iterdir()) == [before]
+    for part in "ab":
+        tifffile.imwrite(tmp_path / f"{part}.ome.tif", grey_zyx, metadata={"axes": "ZYX"}, compression="zlib")
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as tiff:
+        described = ElementTree.fromstring(tiff.ome_metadata)
+    pixels = described[0][0]
+    for element in list(pixels):
+        pixels.remove(element)
+    for part, first in (("a", 0), ("b", 7)):
+        for z in range(7):
+            data = ElementTree.SubElement(pixels, "TiffData", IFD=str(z), FirstZ=str(first + z), PlaneCount="1")
+            ElementTree.SubElement(data, "UUID", FileName=f"{part}.ome.tif").text = f"urn:uuid:{part}"
+    pixels.set("SizeZ", "14")
+    text = ElementTree.tostring(described).decode()
+    tifffile.imwrite(tmp_path / "a.ome.tif", grey_zyx, description=text, metadata=None, compression="zlib")
+    with pytest.raises(ValueError, match="one of several OME-TIFF files"):
+        volumes.open(tmp_path / "a.ome.tif")
 
 
-def test_too_few_slices_leave_nothing(tmp_path, grey_zyx):
-    with pytest.raises(ValueError, match="bytes"):
-        volumes.write(tmp_path / "v.tif", iter(grey_zyx[:3]), shape=SHAPE_ZYX, dtype=np.uint16)
-    assert list(tmp_path.iterdir()) == []
+def test_an_imagej_stack_beyond_4_gb_in_one_page_is_read(tmp_path):
+    """ImageJ writes one page and the number of images; the file here is sparse."""
+    shape = (5000, 1024, 1024)
+    path = tmp_path / "large.tif"
+    metadata = {"axes": "ZYX", "spacing": 0.8, "unit": "um"}
+    options = {"imagej": True, "resolution": (1.25, 1.25), "metadata": metadata, "truncate": True}
+    tifffile.imwrite(path, None, shape=shape, dtype=np.uint8, **options)
+    last = np.arange(1024 * 1024, dtype=np.uint8).reshape(1024, 1024)
+    with path.open("r+b") as file:
+        file.seek(-last.size, 2)
+        file.write(last.tobytes())
+    volume = volumes.open(path)
+    assert (volume.shape, volume.voxel_size_um) == (shape, 0.8)
+    np.testing.assert_array_equal(volume[-1], last)
+    assert volume[4998].max() == 0
 
 
-def test_a_file_appears_under_its_name_only_when_whole(tmp_path):
-    with volumes.written_whole(tmp_path / "n" / "x.json") as partial:
-        partial.write_text("{}")
-        assert not (tmp_path / "n" / "x.json").exists()
-        assert partial.parent == tmp_path / "n"
-    assert [path.name for path in (tmp_path / "n").iterdir()] == ["x.json"]
+def test_a_file_that_became_shorter_is_an_error_not_a_crash(tmp_path, grey_zyx):
+    for order in ("ZYX", "XYZ"):
+        path = tmp_path / f"{order}.tif"
+        tifffile.imwrite(path, grey_zyx, metadata={"axes": order})
+        volume = volumes.open(path)
+        path.write_bytes(path.read_bytes()[:700])
+        with pytest.raises(ValueError, match="became shorter"):
+            volume[0]
+
+
+@pytest.mark.parametrize("kind", ["tif", "folder"])
+def test_a_voxel_size_may_be_said_but_not_contradicted(tmp_path, grey_zyx, kind):
+    path = tmp_path / "v.tif"
+    if kind == "tif":
+        volumes.write(path, grey_zyx)
+    else:
+        path = write_slices(tmp_path / "f", grey_zyx, [f"{z}.tif" for z in range(7)])
+    assert volumes.open(path, voxel_size_um=1.5).voxel_size_um == 1.5
+    with pytest.raises(ValueError, match="voxel size must be a length"):
+        volumes.open(path, voxel_size_um=-1.0)
+    volumes.write(tmp_path / "stated.tif", grey_zyx, voxel_size_um=1.2)
+    assert volumes.open(tmp_path / "stated.tif", voxel_size_um=1.2).voxel_size_um == 1.2
+    with pytest.raises(ValueError, match=r"states a voxel size of 1\.2 um, got 1\.5"):
+        volumes.open(tmp_path / "stated.tif", voxel_size_um=1.5)

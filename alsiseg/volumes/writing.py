@@ -1,102 +1,68 @@
 """Write whole files or none."""
 
-import math
+import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import tifffile
-from numpy.typing import DTypeLike, NDArray
-
-TIFF_SUFFIXES = (".tif", ".tiff")
-
-
-def write(
-    path: str | Path,
-    slices: NDArray | Iterable[NDArray],
-    *,
-    voxel_size_um: float | None = None,
-    shape: tuple[int, int, int] | None = None,
-    dtype: DTypeLike | None = None,
-) -> Path:
-    """Write a stack that ImageJ, napari and `open` read with its axes and voxel size.
-
-    Parameters
-    ----------
-    path
-        Ends in .tif or .tiff; the folder is made when missing. The file appears under this
-        name only when it is complete.
-    slices
-        A (Z, Y, X) array, or an iterable of (Y, X) slices together with `shape` and `dtype`.
-        uint8 or uint16.
-    voxel_size_um
-        Edge of the voxel in micrometres, written as ImageJ does.
-    """
-    path = Path(path)
-    check_output(path)
-    if isinstance(slices, np.ndarray):
-        shape, dtype = slices.shape, slices.dtype  # type: ignore[assignment]
-    _check_writable(shape, dtype, voxel_size_um)
-    metadata: dict[str, Any] = {"axes": "ZYX"}
-    resolution = None
-    if voxel_size_um is not None:
-        metadata |= {"spacing": voxel_size_um, "unit": "um"}
-        resolution = (1 / voxel_size_um, 1 / voxel_size_um)
-    data = slices if isinstance(slices, np.ndarray) else iter(slices)
-    with written_whole(path) as partial:
-        tifffile.imwrite(partial, data, shape=shape, dtype=dtype, imagej=True, resolution=resolution, metadata=metadata)
-    return path
-
-
-def check_output(path: str | Path) -> None:
-    """Refuse a path where no volume can be written, before work is spent on it; makes nothing."""
-    if Path(path).suffix.lower() not in TIFF_SUFFIXES:
-        raise ValueError(f"a volume is written as .tif or .tiff, got {path}; choose such a name")
-    check_place(path)
-
-
-def _check_writable(shape: tuple[int, ...] | None, dtype: DTypeLike | None, voxel_size_um: float | None) -> None:
-    if shape is None or dtype is None:
-        raise ValueError("slices that come one by one need shape and dtype; give both")
-    if len(shape) != 3 or 0 in shape:
-        raise ValueError(f"a volume has three axes (z, y, x) and at least one voxel, got the shape {shape}")
-    if np.dtype(dtype).newbyteorder("=") not in (np.uint8, np.uint16):
-        raise TypeError(f"a volume is written as uint8 or uint16, got {np.dtype(dtype)}; scale it first")
-    if voxel_size_um is not None and not (math.isfinite(voxel_size_um) and voxel_size_um > 0):
-        raise ValueError(f"the voxel size must be a length above 0 um, got {voxel_size_um}; None says unknown")
+PARTIAL = ".partial-"  # how the name of an unfinished file begins
+FAILURES_OF_DISK = {errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 @contextmanager
 def written_whole(path: str | Path) -> Iterator[Path]:
     """Give a path to write to; rename it to `path` when the block ends without an error.
 
-    The data reach the disk before the rename, so that whatever stops the program leaves either
-    the previous file or the new one, never a part. Folders made for it go again with an error.
+    The data reach the disk before the rename and the rename before the end, so that whatever stops the
+    program or the machine leaves either the previous file or the new one, never a part. Folders made for
+    it go again with an error.
 
     Raises
     ------
     OSError
-        Before the block is entered, when nothing can be written at `path`.
+        Before the block is entered, when nothing can be written at `path`; after it, when the disk is
+        full or fails.
     """
     path = Path(path)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     new_folders = [folder for folder in path.parents if not folder.exists()]
     try:
-        _claim(path, partial)
-        yield partial
-        _flush_to_disk(partial)
-        partial.replace(path)
+        with failures_of_disk(path):
+            _claim(path, partial)
+            yield partial
+            _flush_to_disk(partial)
+            partial.replace(path)
     except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
             for folder in new_folders:
                 folder.rmdir()
         raise
-    if os.name == "posix":
-        _flush_to_disk(path.parent)
+    with failures_of_disk(path):
+        for folder in [path.parent, *(new.parent for new in new_folders)]:
+            _flush_folder(folder)
+
+
+def discard_partial(path: Path) -> None:
+    """Remove what killed programs left of a file that they were writing; its name may be a pattern such as ``*``."""
+    for partial in path.parent.glob(f"{PARTIAL}[0-9]*-{path.name}"):
+        with failures_of_disk(partial):
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def failures_of_disk(path: Path) -> Iterator[None]:
+    """Say in one sentence that the disk, and nothing else, kept `path` from being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FAILURES_OF_DISK:
+            raise
+        reason = os.strerror(error.errno).lower()
+        failure = OSError(f"needs a working disk with space for {path}, found: {reason}; make room or choose another")
+        failure.errno = error.errno
+        raise failure from error
 
 
 def check_place(path: str | Path) -> None:
@@ -125,14 +91,20 @@ def _claim(path: Path, partial: Path) -> None:
     """Make the folder and the empty partial file, or say why that cannot be."""
     check_place(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
     except OSError as error:  # a name too long, a full or read-only disk
         raise OSError(_no_place(path, str(error.strerror).lower())) from error
 
 
-def _flush_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _flush_folder(folder: Path) -> None:
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        _flush_to_disk(folder, os.O_RDONLY)
+
+
+def _flush_to_disk(path: Path, access: int = os.O_RDWR) -> None:
+    descriptor = os.open(path, access)
     try:
         os.fsync(descriptor)
     finally:
