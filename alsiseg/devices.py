@@ -1,6 +1,8 @@
 """Where the network runs and in which precision: chosen once, passed on."""
 
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -25,9 +27,14 @@ class Device:
     name: str
     bfloat16: bool
 
+    @property
+    def type(self) -> str:
+        """Kind of device: "cpu", "cuda", "mps"."""
+        return torch.device(self.name).type
+
     def autocast(self) -> AbstractContextManager:
         """Run the block's convolutions in the chosen precision."""
-        return torch.autocast(torch.device(self.name).type, torch.bfloat16, enabled=self.bfloat16)
+        return torch.autocast(self.type, torch.bfloat16, enabled=self.bfloat16)
 
     def place(self, module: Network) -> Network:
         """Move a network here, channels last (the layout the convolution kernels want)."""
@@ -36,6 +43,11 @@ class Device:
     def images(self, images_bcyx: Tensor) -> Tensor:
         """Move images here, channels last."""
         return images_bcyx.to(self.name, memory_format=torch.channels_last)
+
+    def free(self) -> None:
+        """Give memory back that torch holds for later, so that it can be had in other pieces."""
+        if self.type == "cuda":
+            torch.cuda.empty_cache()
 
     def __str__(self) -> str:
         return f"{self.name}, {'bfloat16' if self.bfloat16 else 'float32'}"
@@ -63,3 +75,22 @@ def _has_fast_bfloat16(name: str) -> bool:
     if name.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return name == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+@contextmanager
+def kernels(*, deterministic: bool) -> Iterator[None]:
+    """Within the block, let torch use the same kernels every time, or on a GPU those that it finds fastest.
+
+    With `deterministic`, torch raises RuntimeError for an operation of which it has no such kernel.
+    """
+    was_deterministic, was_benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in any order
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was_deterministic, warn_only=warned_only)
+        torch.backends.cudnn.benchmark = was_benchmark

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from alsiseg import hashing
+
 N_POOLINGS = 4
 ALIGNMENT = 2**N_POOLINGS  # rows and columns must be a multiple of this: four poolings halve them
 SMALLEST_CROP = 2 * ALIGNMENT  # from a smaller one a single pixel would reach the deepest batch norm
@@ -25,7 +27,7 @@ class UNetConfig:
     stem_channels : int
         Channels after the first convolution; the levels have 2, 4, 8, 16, 32 times as many.
     dropout : float
-        Probability of a channel's pixel to be dropped after each pooling, in training only.
+        Probability of a channel's pixel to be dropped after each pooling, in training only (see `Dropout`).
     """
 
     n_slices: int = 5
@@ -65,7 +67,7 @@ class UNet(nn.Module):
         inputs = [config.stem_channels, *channels[:-1]]
         self.encoder = nn.ModuleList(_convolution(i, o, kernel=3) for i, o in zip(inputs, channels, strict=True))
         self.pool = nn.MaxPool2d(2)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
         # The deepest level comes up alone; every later stage comes up with its concatenation.
         coming_up = [channels[-1], *(2 * c for c in channels[-2:0:-1])]
@@ -74,16 +76,19 @@ class UNet(nn.Module):
         )
         self.output = nn.Conv2d(2 * channels[0], config.n_classes, 3, padding=1)
 
-    def forward(self, grey_bcyx: Tensor) -> Tensor:
+    def forward(self, grey_bcyx: Tensor, dropout_key_b: Tensor | None = None) -> Tensor:
         """Map normalised grey (B, n_slices, Y, X) to logits (B, n_classes, Y, X).
 
-        Y and X must be multiples of 16.
+        Y and X must be multiples of 16. `dropout_key_b` (int32, one per image) decides what is dropped in
+        training; without it torch's generator draws the keys.
         """
+        if self.training and dropout_key_b is None:
+            dropout_key_b = torch.randint(-(2**31), 2**31, grey_bcyx.shape[:1], device=grey_bcyx.device).int()
         features = self.stem(grey_bcyx)
         skipped = []
         for level, convolve in enumerate(self.encoder):
             if level > 0:
-                features = self.dropout(self.pool(features))
+                features = self.dropout(self.pool(features), dropout_key_b, level)
             features = convolve(features)
             skipped.append(features)
         skipped.pop()
@@ -91,6 +96,36 @@ class UNet(nn.Module):
             features = convolve(self.upsample(features))
             features = torch.cat([features, skipped.pop()], dim=1)
         return self.output(features)
+
+
+class Dropout(nn.Module):
+    """In training, drop numbers with probability `p` and scale the others by 1 / (1 - p); else change nothing.
+
+    What is dropped of an image depends on its key, the level and the place in the image alone: it is the same in
+    any batch, on any device and on any number of processes, and after a restart.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, features_bcyx: Tensor, key_b: Tensor | None = None, level: int = 0) -> Tensor:
+        """Drop by the int32 key of each image; `key_b` may be left out when nothing is dropped."""
+        if not self.training or self.p == 0:
+            return features_bcyx
+        if key_b is None:
+            raise ValueError("dropout in training needs the key of every image, found none; give dropout_key_b")
+        return features_bcyx * self.scale_bcyx(features_bcyx, key_b, level)
+
+    def scale_bcyx(self, features_bcyx: Tensor, key_b: Tensor, level: int) -> Tensor:
+        """Make the factor of every number, 0 or 1 / (1 - p), laid out channels last as the network's features are."""
+        _, n_channels, n_rows, n_columns = features_bcyx.shape
+        place = torch.arange(n_rows * n_columns * n_channels, dtype=torch.int32, device=features_bcyx.device)
+        level_key_b = hashing.random_int32(torch.full_like(key_b, level), key_b)
+        bits = hashing.random_int32(place, level_key_b[:, None])
+        kept = bits >= round(self.p * 2**32) - 2**31
+        scale = kept.to(features_bcyx.dtype).mul_(1 / (1 - self.p))
+        return scale.reshape(-1, n_rows, n_columns, n_channels).permute(0, 3, 1, 2)
 
 
 def _convolution(n_in: int, n_out: int, *, kernel: int) -> nn.Sequential:

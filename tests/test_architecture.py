@@ -23,6 +23,7 @@ LAYERS = {
     "volumes": 1,
     "weightmaps": 1,
     "topology": 1,
+    "hashing": 1,
     "metrics": 2,
     "phantom": 2,
     "ground_truth": 2,
@@ -66,14 +67,20 @@ HEAVY = (
     "ipywidgets",
     "IPython",
     "nbformat",
+    "zarr",
+    "h5py",
 )
 ONLY_IN = {
     "tifffile": {"volumes"},
+    "zarr": {"volumes"},
+    "h5py": {"volumes"},
     "matplotlib": {"figures"},
     "napari": {"viewer", "plugin"},
     "ipywidgets": {"viewer"},
     "safetensors": {"runs"},
     "click": {"cli"},
+    "lightning_fabric": {"training"},
+    "tensorboard": {"training"},
 }
 COMPILED = {"bits", "kernels", "runs"}  # of topology, imported inside functions: they need numba
 LARGEST_FILE_BYTES = 8 * 2**20

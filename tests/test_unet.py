@@ -149,6 +149,79 @@ def test_dropout_is_off_when_the_network_is_tested():
         assert not torch.equal(network(grey), network(grey))
 
 
+KEYS = torch.tensor([5, -7, 2**31 - 1, 0], dtype=torch.int32)
+
+
+def factors(keys: torch.Tensor, *, p: float = 0.33, level: int = 1, shape=(8, 32, 32)) -> torch.Tensor:
+    """What dropout multiplies ones with."""
+    return unet.Dropout(p).train()(torch.ones(len(keys), *shape), keys, level)
+
+
+def test_what_is_dropped_depends_on_the_key_of_the_image_and_not_on_the_batch():
+    whole = factors(KEYS)
+    assert torch.equal(factors(KEYS.flip(0)), whole.flip(0))
+    for image, key in enumerate(KEYS):
+        assert torch.equal(factors(key[None]), whole[image : image + 1])
+    assert torch.equal(torch.cat([factors(part) for part in KEYS.split(3)]), whole)
+
+
+def test_what_is_dropped_does_not_depend_on_the_layout_in_memory():
+    features = torch.rand(4, 8, 16, 16)
+    dropout = unet.Dropout(0.33).train()
+    plain, channels_last = (
+        dropout(features.to(memory_format=layout), KEYS, 2) for layout in (torch.contiguous_format, torch.channels_last)
+    )
+    assert torch.equal(plain, channels_last)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.33, 0.9])
+def test_dropout_drops_with_its_probability_and_keeps_the_mean(p):
+    kept = factors(torch.arange(16, dtype=torch.int32), p=p) != 0
+    assert float(kept.float().mean()) == pytest.approx(1 - p, abs=5 * (p * (1 - p) / kept.numel()) ** 0.5)
+    assert factors(KEYS, p=p).unique().tolist() == pytest.approx([0, 1 / (1 - p)])
+
+
+def test_images_levels_and_places_are_dropped_independently():
+    p, n = 0.5, 8 * 32 * 32
+    one, other_image, other_level = (
+        factors(KEYS[:1], p=p).flatten() > 0,
+        factors(KEYS[1:2], p=p).flatten() > 0,
+        factors(KEYS[:1], p=p, level=2).flatten() > 0,
+    )
+    for first, second in ((one, other_image), (one, other_level), (one[1:], one[:-1]), (one[:-1024], one[1024:])):
+        assert float((first == second).float().mean()) == pytest.approx(0.5, abs=5 * 0.5 / n**0.5)
+
+
+def test_the_network_drops_by_the_keys_given_and_by_new_ones_when_none_are():
+    network, grey = small().train(), torch.randn(4, 5, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(network(grey, KEYS), network(grey, KEYS))
+        assert not torch.equal(network(grey, KEYS), network(grey, KEYS + 1))
+        torch.manual_seed(3)
+        first, second = network(grey), network(grey)
+        torch.manual_seed(3)
+        assert torch.equal(network(grey), first)
+    assert not torch.equal(first, second)
+
+
+def test_dropping_without_keys_is_refused():
+    with pytest.raises(ValueError, match="needs the key of every image"):
+        unet.Dropout(0.33).train()(torch.ones(1, 1, 4, 4))
+
+
+def test_dropout_changes_nothing_when_off():
+    features = torch.rand(2, 3, 4, 4)
+    assert unet.Dropout(0.33).eval()(features) is features
+    assert unet.Dropout(0.0).train()(features) is features
+
+
+def test_the_names_of_what_is_learnt_are_those_of_the_first_version():
+    names = list(small().state_dict())
+    parts = ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"]
+    blocks = ["stem", *(f"encoder.{i}" for i in range(5)), *(f"decoder.{i}" for i in range(4))]
+    assert names == [f"{block}.{part}" for block in blocks for part in parts] + ["output.weight", "output.bias"]
+
+
 def test_every_parameter_learns():
     network = small(dropout=0.0)
     network(torch.randn(2, 5, 32, 32)).square().mean().backward()

@@ -14,6 +14,7 @@ from alsiseg.weightmaps import (
     interface_mask,
     silicon_mask,
     weight_map,
+    weight_regions,
     weight_tensor,
 )
 
@@ -89,7 +90,7 @@ def test_windows_stay_in_the_slice_plane():
 
 @given(stacks)
 def test_a_stack_is_weighted_slice_by_slice(labels):
-    for of in (silicon_mask, interface_mask, weight_map):
+    for of in (silicon_mask, interface_mask, weight_regions, weight_map):
         assert np.array_equal(of(labels), np.stack([of(labels_yx) for labels_yx in labels]))
 
 
@@ -102,6 +103,31 @@ def test_weights_follow_the_table_of_the_paper(labels):
     assert (weight[output_2] == np.float32(1.2)).all()  # with and without silicon
     assert (weight[output_1 & ~output_2] == np.float32(1.15)).all()
     assert (weight[~output_1 & ~output_2] == np.float32(0.5)).all()
+
+
+@given(stacks)
+def test_regions_tell_which_weight_a_pixel_has(labels):
+    weights = PixelWeights(matrix=0.5, silicon=1.15, interface=1.2)
+    region, output_1, output_2 = weight_regions(labels), silicon_mask(labels), interface_mask(labels)
+    assert region.dtype == np.uint8
+    assert np.array_equal(region, output_1 + 2 * output_2)
+    assert np.array_equal(weights.of_region[region], weight_map(labels, weights))
+    assert np.array_equal(weights.of_region[region], weight_tensor(torch.from_numpy(labels), weights).numpy())
+
+
+@pytest.mark.parametrize("shape", [(67, 33), (3, 41, 59), (2, 64, 64)])
+def test_weights_of_slices_of_any_size_agree_with_the_sliding_window(shape):
+    labels = np.random.default_rng(5).choice(3, shape, p=[0.8, 0.1, 0.1]).astype(np.uint8)
+    expected = np.where(labels == SI, np.float32(1.25), np.float32(1))
+    for labels_yx, expected_yx in zip(labels.reshape(-1, *shape[-2:]), expected.reshape(-1, *shape[-2:]), strict=True):
+        expected_yx[slide_window_2(labels_yx, all_centres(labels_yx))] = 1.5
+    assert np.array_equal(weight_map(labels), expected)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (0, 3, 3), (2, 0, 3), (1, 1), (1, 2), (1, 5, 1)])
+def test_slices_of_no_or_one_pixel_have_as_many_weights(shape):
+    labels = np.ones(shape, dtype=np.uint8)
+    assert np.array_equal(weight_map(labels), np.full(shape, 1.25, dtype=np.float32))
 
 
 @given(stacks)
@@ -165,7 +191,7 @@ def test_weights_that_are_not_above_zero_are_refused_by_name(name, weight):
         PixelWeights(**{name: weight})
 
 
-@pytest.mark.parametrize("of", [silicon_mask, interface_mask, weight_map])
+@pytest.mark.parametrize("of", [silicon_mask, interface_mask, weight_regions, weight_map])
 def test_what_is_no_label_slice_is_refused(of):
     with pytest.raises(TypeError, match="whole numbers"):
         of(np.zeros((4, 4), dtype=np.float32))

@@ -1,0 +1,35 @@
+"""From one labelled volume to the images of an epoch (paper, "Data augmentation and data splitting").
+
+The specimen lives once in memory (`LabelledVolume`), on the host or on a device. What is random is drawn first
+(`draw_epoch`), for all images of an epoch at once and from a counter-based generator, and applied afterwards, to
+whole batches where the specimen is (`training_batch`): image i of epoch e is the same whatever the batch size, the
+order, the device, the number of processes (`Draws.share`) or a restart.
+
+The published count: 595 slices x 4 corners x 3 rotations x 4 grey changes = 28,560 images an epoch.
+
+`sections` says which slices train and test, `specimen` holds the volume, `draws` draws, `batches` applies.
+"""
+
+from alsiseg.dataset.batches import change_grey, training_batch
+from alsiseg.dataset.draws import Augmentation, Draws, draw_epoch
+from alsiseg.dataset.sections import SMALLEST_SPLIT, Split, centre_window, context_slices, split, test_section
+from alsiseg.dataset.specimen import GreyScale, LabelledVolume, check_pair, grey_scale, labelled_volume
+
+__all__ = [
+    "SMALLEST_SPLIT",
+    "Augmentation",
+    "Draws",
+    "GreyScale",
+    "LabelledVolume",
+    "Split",
+    "centre_window",
+    "change_grey",
+    "check_pair",
+    "context_slices",
+    "draw_epoch",
+    "grey_scale",
+    "labelled_volume",
+    "split",
+    "test_section",
+    "training_batch",
+]
