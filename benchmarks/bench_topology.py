@@ -5,7 +5,9 @@
 Every measurement runs in a process of its own, which reports its best time and by how much its
 memory grew over the volume it was given. All tools must give the same answer, and where gudhi is
 installed, Betti numbers are checked against it first. Compare ratios, not machines: the rates hold
-for one machine and its load. Writes `benchmarks/RESULTS.md`.
+for one machine and its load, and the ratios of processor times depend on it least. What would need
+more memory than allowed, by its bytes a voxel at the size before, is not run. Writes
+`benchmarks/RESULTS.md`.
 """
 
 import argparse
@@ -37,7 +39,8 @@ FEATURE_VOXELS = 2.0
 SHARES = {Phase.SILICON: 0.13, Phase.ALUMINIDE: 0.10}  # of the volume, as in the alloy
 REACH = 8  # slices that the smoothing sees to either side
 SLAB = 64
-MOST_REPEATS, LONG_S = 3, 5.0
+LARGEST_DRAWN = 512  # a larger volume is this one mirrored: drawing takes minutes
+LEAST_REPEATS, MOST_REPEATS, SHORT_S, LONG_S = 3, 20, 0.5, 5.0
 FOUR = ("silicon", "aluminides", "hybrid", "matrix")
 BYTES_PER_MB, GIB = 1e6, 2**30
 
@@ -52,20 +55,6 @@ def smooth_noise(size: int, seed: int, start: int, stop: int) -> NDArray[np.floa
     return field_zyx[start - low : stop - low] * (4 * np.pi * FEATURE_VOXELS**2) ** 0.75
 
 
-def write_volumes(folder: Path, size: int) -> None:
-    """Write labels, and the silicon network alone, as .npy files."""
-    labels_zyx, silicon_zyx = (
-        np.lib.format.open_memmap(folder / f"{name}_{size}.npy", "w+", dtype, (size, size, size))
-        for name, dtype in (("labels", np.uint8), ("silicon", bool))
-    )
-    for z in range(0, size, SLAB):
-        stop = min(z + SLAB, size)
-        for phase, share in SHARES.items():
-            above = NormalDist().inv_cdf(1 - share)
-            labels_zyx[z:stop][smooth_noise(size, int(phase), z, stop) > above] = phase
-        silicon_zyx[z:stop] = labels_zyx[z:stop] == Phase.SILICON
-
-
 class Mirrored:
     """A volume of any size that exists slab by slab: a smaller one, mirrored at its faces."""
 
@@ -77,6 +66,36 @@ class Mirrored:
 
     def __getitem__(self, index: slice) -> NDArray[np.uint8]:
         return self.wide_zyx[np.ix_(self.order[index], self.order)]
+
+
+class Drawn:
+    """Labels from two smooth random fields, slab by slab."""
+
+    def __init__(self, size: int) -> None:
+        self.shape = (size, size, size)
+
+    def __getitem__(self, index: slice) -> NDArray[np.uint8]:
+        labels_zyx = np.zeros((index.stop - index.start, *self.shape[1:]), dtype=np.uint8)
+        for phase, share in SHARES.items():
+            above = NormalDist().inv_cdf(1 - share)
+            labels_zyx[smooth_noise(self.shape[0], int(phase), index.start, index.stop) > above] = phase
+        return labels_zyx
+
+
+def write_volumes(folder: Path, size: int) -> None:
+    """Write labels, and the silicon network alone, as .npy files; large ones are a smaller one, mirrored."""
+    if size > LARGEST_DRAWN and not (folder / f"labels_{LARGEST_DRAWN}.npy").exists():
+        write_volumes(folder, LARGEST_DRAWN)
+    is_drawn = size <= LARGEST_DRAWN
+    source = Drawn(size) if is_drawn else Mirrored(np.load(folder / f"labels_{LARGEST_DRAWN}.npy"), size)
+    labels_zyx, silicon_zyx = (
+        np.lib.format.open_memmap(folder / f"{name}_{size}.npy", "w+", dtype, (size, size, size))
+        for name, dtype in (("labels", np.uint8), ("silicon", bool))
+    )
+    for z in range(0, size, SLAB):
+        stop = min(z + SLAB, size)
+        labels_zyx[z:stop] = source[z:stop]
+        silicon_zyx[z:stop] = labels_zyx[z:stop] == Phase.SILICON
 
 
 def n_and_largest(labels_zyx: NDArray[np.integer], n: int) -> list[int]:
@@ -95,7 +114,7 @@ def ours_components(network_zyx: NDArray[np.bool_], connectivity: topology.Conne
 
 def ours_all_euler(labels_zyx: topology.Sliceable, n_threads: int) -> list[int]:
     counts = topology.NetworkCounts.of(labels_zyx, networks=FOUR, components=False, n_threads=n_threads)
-    return [network.euler[by].number for network in counts.networks.values() for by in (26, 6)]
+    return [network.euler[by].number for network in counts.networks.values() for by in (26, 18, 6)]
 
 
 def ours_networks(labels_zyx: topology.Sliceable, n_threads: int) -> list[int]:
@@ -164,7 +183,7 @@ def tasks() -> list[Task]:
         ):
             found.append(Task(f"components by {by}", tool, "silicon", partial(peer, connectivity=by)))
     for what, volume, ours in (
-        ("Euler numbers of four networks by 6 and 26", "labels", ours_all_euler),
+        ("Euler numbers of four networks by 6, 18 and 26", "labels", ours_all_euler),
         ("three networks: voxels, Euler numbers, components", "labels", ours_networks),
         ("Betti numbers by 26", "silicon", ours_betti),
     ):
@@ -185,12 +204,20 @@ def measure(index: int, folder: Path, size: int, lazy: int) -> dict[str, Any]:
     volume_zyx = np.load(folder / f"{task.volume}_{size}.npy")
     task.work(volume_zyx[:3, :50, :70].copy())  # imports, and compiled loops from the cache
     volume_zyx = Mirrored(volume_zyx, lazy) if lazy else volume_zyx
-    before, seconds, answer = peak_bytes(), [], None
-    while len(seconds) < (1 if lazy else MOST_REPEATS) and sum(seconds) < LONG_S:
-        start = time.perf_counter()
+    before, seconds, cpu_seconds, answer = peak_bytes(), [], [], None
+    while again(seconds) and not (lazy and seconds):
+        start, cpu_start = time.perf_counter(), time.process_time()
         answer = task.work(volume_zyx)
         seconds.append(time.perf_counter() - start)
-    return {"seconds": min(seconds), "extra_bytes": peak_bytes() - before, "answer": answer}
+        cpu_seconds.append(time.process_time() - cpu_start)
+    extra = peak_bytes() - before
+    return {"seconds": min(seconds), "cpu_seconds": min(cpu_seconds), "extra_bytes": extra, "answer": answer}
+
+
+def again(seconds: list[float]) -> bool:
+    """Whether to measure once more: long tasks a few times, short ones until their best time is steady."""
+    n, total = len(seconds), sum(seconds)
+    return (n < LEAST_REPEATS and total < LONG_S) or (n < MOST_REPEATS and total < SHORT_S)
 
 
 def in_child(index: int, folder: Path, size: int, limit_gib: float, lazy: int = 0) -> dict[str, Any] | None:
@@ -210,22 +237,29 @@ def in_child(index: int, folder: Path, size: int, limit_gib: float, lazy: int = 
     raise SystemExit(ended.stderr)
 
 
-def rows_of(folder: Path, size: int, limit_gib: float) -> Iterator[str]:
-    """Measure all tasks on one size, and write a row of the table for each."""
+def rows_of(folder: Path, size: int, limit_gib: float, bytes_per_voxel: dict[int, float]) -> Iterator[str]:
+    """Measure all tasks on one size, and write a row of the table for each; learn how much memory each needs."""
     ours: dict[str, dict[str, Any]] = {}
     for index, task in enumerate(tasks()):
-        found = in_child(index, folder, size, limit_gib)
+        begin = f"| {task.what} | {size}³ | {task.tool} |"
+        expected = size**3 * bytes_per_voxel.get(index, 0.0)
+        found = None if size**3 + expected > limit_gib * GIB else in_child(index, folder, size, limit_gib)
         if found is None:
-            yield f"| {task.what} | {size}³ | {task.tool} | - | more than {limit_gib:g} GiB | - |"
+            estimate = f"{expected / BYTES_PER_MB:.0f} MB estimated" if expected else f"more than {limit_gib:g} GiB"
+            yield f"{begin} does not fit | {estimate} | - | - |"
             continue
         reference = ours.setdefault(task.what, found)
         if found["answer"] != reference["answer"]:
             raise SystemExit(f"{task.what}, {size}: {task.tool} says {found['answer']}, not {reference['answer']}")
-        rate, extra = size**3 / found["seconds"], found["extra_bytes"]
-        ratio = found["seconds"] / reference["seconds"]
-        shown = f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
-        memory = f"{extra / BYTES_PER_MB:.0f} MB, {extra / size**3:.2f} B a voxel"
-        yield f"| {task.what} | {size}³ | {task.tool} | {rate / 1e6:.0f} | {memory} | {shown} |"
+        rate, bytes_per_voxel[index] = size**3 / found["seconds"], found["extra_bytes"] / size**3
+        ratios = " | ".join(rounded(found[key] / reference[key]) for key in ("seconds", "cpu_seconds"))
+        memory = f"{found['extra_bytes'] / BYTES_PER_MB:.0f} MB, {bytes_per_voxel[index]:.2f} B a voxel"
+        yield f"{begin} {rate / 1e6:.0f} | {memory} | {ratios} |"
+
+
+def rounded(ratio: float) -> str:
+    """Write a ratio with as many digits as it is sure of."""
+    return f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
 
 
 def lazy_rows(folder: Path, size: int, lazy: int, limit_gib: float) -> Iterator[str]:
@@ -282,20 +316,26 @@ def report(sizes: list[int], lazy: int, limit_gib: float, folder: Path) -> Itera
     yield conditions() + "\n"
     yield check_against_gudhi() + "\n"
     yield (
-        "Volumes: smooth random fields of 13 % silicon and 10 % aluminide, features of about 5 voxels. Networks are "
-        "silicon unless named. Memory is what the process grew by over the volume it was given. The ratio is the time "
-        "taken over that of alsiseg on one thread. All tools gave the same answer on every row.\n"
+        "Volumes: smooth random fields of 13 % silicon and 10 % aluminide, features of about 5 voxels; beyond "
+        f"{LARGEST_DRAWN}³ that volume mirrored. Networks are silicon unless named. Memory is what the process grew "
+        "by over the volume it was given. The ratios are the time taken, and the processor time, over those of "
+        "alsiseg on one thread; that of processor times depends less on the load. All tools gave the same answer on "
+        f"every row. What does not fit into {limit_gib:g} GiB was not run; its memory is estimated from the bytes a "
+        "voxel at the size before.\n"
     )
-    yield "| measure | volume | tool | 10⁶ voxels/s | extra memory | time / ours |"
-    yield "|---|---|---|---|---|---|"
+    yield "| measure | volume | tool | 10⁶ voxels/s | extra memory | time / ours | CPU time / ours |"
+    yield "|---|---|---|---|---|---|---|"
+    bytes_per_voxel: dict[int, float] = {}
     for size in sizes:
         write_volumes(folder, size)
-        yield from rows_of(folder, size, limit_gib)
+        yield from rows_of(folder, size, limit_gib, bytes_per_voxel)
     if lazy:
-        yield f"\nA volume made slab by slab ({sizes[-1]}³ mirrored; the making is counted in the time):\n"
+        tile = min(sizes[-1], LARGEST_DRAWN)
+        yield f"\nA volume made slab by slab ({tile}³ mirrored; the making is counted in the time):\n"
         yield "| measure, 2 threads | volume | time | 10⁶ voxels/s | extra memory |"
         yield "|---|---|---|---|---|"
-        yield from lazy_rows(folder, sizes[-1], lazy, limit_gib)
+        yield from lazy_rows(folder, tile, lazy, limit_gib)
+    yield f"\nLoad of the machine when the run ended: {os.getloadavg()[0]:.1f}."
 
 
 def main() -> None:
@@ -303,6 +343,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512, 1024], help="edges of the cubes")
     parser.add_argument("--lazy", type=int, default=1833, help="edge of the volume made slab by slab; 0 for none")
     parser.add_argument("--memory", type=float, default=16, help="GiB that a process may take")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the table")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -314,7 +355,7 @@ def main() -> None:
         for line in report(given.sizes, given.lazy, given.memory, Path(folder)):
             print(line, flush=True)
             lines.append(line)
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import matplotlib
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 matplotlib.use("Agg")
 # The first example pays for imports; how long an example takes says nothing here.
 settings.register_profile("alsiseg", deadline=None)
 settings.load_profile("alsiseg")
+
+
+def pytest_report_collectionfinish(config, items):
+    """Say how many random cases the properties are held against."""
+    n = sum(is_hypothesis_test(getattr(item, "obj", None)) for item in items)
+    return f"{n} property tests, each on up to {settings.default.max_examples} random cases (hypothesis)"

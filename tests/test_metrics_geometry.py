@@ -121,7 +121,7 @@ def test_the_surface_of_a_network_is_the_sum_of_its_interfaces():
 def test_areas_do_not_depend_on_the_slabs_they_are_read_in(monkeypatch):
     labels_zyx = np.random.default_rng(1).integers(0, 3, (13, 6, 7), dtype=np.uint8)
     whole = metrics.interface_areas_per_mm(labels_zyx, voxel_size_um=1.2)
-    monkeypatch.setattr("alsiseg.metrics.checks.VOXELS_AT_ONCE", 100)
+    monkeypatch.setattr("alsiseg.metrics.slabs.VOXELS_AT_ONCE", 100)
     assert metrics.interface_areas_per_mm(labels_zyx, voxel_size_um=1.2) == whole
     turned = metrics.interface_areas_per_mm(labels_zyx.transpose(2, 0, 1)[::-1], voxel_size_um=1.2)
     assert turned == pytest.approx(whole)

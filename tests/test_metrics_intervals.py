@@ -61,7 +61,7 @@ def test_blocks_do_not_depend_on_the_slabs_they_are_read_in(monkeypatch):
     labels_zyx = random_labels((21, 9, 10))
     cuts_zyx = halved_blocks(labels_zyx.shape, 8)
     whole = metrics.BlockCounts.of(labels_zyx, cuts_zyx)
-    monkeypatch.setattr("alsiseg.metrics.checks.VOXELS_AT_ONCE", 300)
+    monkeypatch.setattr("alsiseg.metrics.slabs.VOXELS_AT_ONCE", 300)
     thin = metrics.BlockCounts.of(labels_zyx, cuts_zyx)
     for name in NETWORKS:
         assert np.array_equal(thin.euler[name], whole.euler[name])

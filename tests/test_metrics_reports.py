@@ -45,11 +45,14 @@ def test_the_options_reach_what_they_are_for(pair):
     bootstrap = metrics.Bootstrap(n_blocks=8, level=0.9, seed=5)
     options = metrics.Options(connectivity=6, min_voxels=3, bootstrap=bootstrap)
     report = metrics.measure(labels_zyx, truth_zyx, voxel_size_um=1.2, options=options)
-    without_specks = metrics.without_specks(labels_zyx, 3)
+    without_specks = metrics.without_specks(labels_zyx, 3, connectivity=6)
     assert (without_specks != labels_zyx).any()
     assert report.labels.networks == metrics.measure_networks(without_specks, connectivity=6, voxel_size_um=1.2)
     found = metrics.network_intervals(without_specks, connectivity=6, voxel_size_um=1.2, bootstrap=bootstrap)
     assert report.labels.intervals == found
+    assert report.truth.networks == metrics.measure_networks(
+        metrics.without_specks(truth_zyx, 3, connectivity=6), connectivity=6, voxel_size_um=1.2
+    )
     assert "particles under 3 voxels removed" in metrics.as_text(report)
     assert "90 % interval" in metrics.as_text(report)
     assert "connectivity 6" in metrics.as_text(report)

@@ -1,6 +1,7 @@
 """Figures in the manner of the journal, drawn from finished numbers.
 
 `manner` has sizes, styles and saving; `slices` grey and label pictures; `charts` curves and bars;
+`sizes` measures against the size of what is measured;
 `rendering` the 3-D pictures; `architecture` Fig. 2 and `published` the other figures of the paper.
 """
 
@@ -37,6 +38,7 @@ from alsiseg.figures.published import (
     weight_recipe,
 )
 from alsiseg.figures.rendering import opengl_obstacle, particles, phases_picture
+from alsiseg.figures.sizes import plot_mean_and_spread, plot_relative_spread, representative_volumes
 from alsiseg.figures.slices import (
     circle_places,
     colour_picture,
@@ -83,9 +85,12 @@ __all__ = [
     "picture_row",
     "plot_accuracy_per_slice",
     "plot_loss",
+    "plot_mean_and_spread",
     "plot_network_bars",
     "plot_quantity",
+    "plot_relative_spread",
     "realism",
+    "representative_volumes",
     "save",
     "scale_bar",
     "second_volume",

@@ -43,7 +43,8 @@ def loss_overview(histories: Mapping[str, charts.History]) -> Figure:
         right.plot(history["epoch"], 100 * history["accuracy"], **options)
     left.set(xlabel="epoch", ylabel="normalised test loss", yscale="log")
     right.set(xlabel="epoch", ylabel="accuracy on the test slices (%)")
-    right.legend(title=manner.SETTING_LEGEND_TITLE, loc="lower right")
+    if histories:
+        right.legend(title=manner.SETTING_LEGEND_TITLE, loc="lower right")
     return figure
 
 

@@ -7,7 +7,8 @@ interconnectivity, Euler number) and those that a materials scientist asks for b
 `agreement` compares labels with a truth, voxel by voxel and surface by surface; `networks` measures the
 networks; `geometry` knows interfaces, thickness and chords; `blocks` shares a volume out among blocks, from
 which `intervals` makes bootstrap intervals and curves of representative volumes; `reports` measures all
-of it at once and `tables` writes it down; `workers` counts on a dask.distributed cluster; `checks` stands at the door.
+of it at once and `tables` writes it down; `slabs` works through volumes in threads, `workers` on a dask.distributed
+cluster; `checks` stands at the door.
 """
 
 from alsiseg.metrics.agreement import (
@@ -17,6 +18,7 @@ from alsiseg.metrics.agreement import (
     accuracy_per_slice,
     best_naming,
     compare,
+    confusion,
     dice_per_phase,
     interface_accuracy,
     iou_per_phase,
@@ -67,6 +69,7 @@ __all__ = [
     "best_naming",
     "chord_lengths_um",
     "compare",
+    "confusion",
     "dice_per_phase",
     "interface_accuracy",
     "interface_areas_per_mm",

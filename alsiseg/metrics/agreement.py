@@ -1,34 +1,51 @@
 """How well labels agree with the truth, voxel by voxel and surface by surface."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alsiseg.metrics.checks import check_not_empty, check_pair, check_same_shape, check_volume, check_voxel_size, slabs
+from alsiseg.metrics.checks import (
+    check_not_empty,
+    check_pair,
+    check_same_shape,
+    check_slice_or_volume,
+    check_volume,
+    check_voxel_size,
+    check_whole_numbers,
+)
+from alsiseg.metrics.slabs import n_slices_at_once, parts, run
+from alsiseg.metrics.workers import Task, active_client
 from alsiseg.phases import Phase, check_labels
 from alsiseg.topology import Connectivity, Sliceable, check_connectivity, check_network
 from alsiseg.weightmaps import interface_mask
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 HAUSDORFF_PCT = 95
 Counts = NDArray[np.int64]
 
 
-def accuracy(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
-    """Share of correctly labelled pixels, 0..1, of two label arrays of the same shape.
+def accuracy(prediction: Sliceable, truth: Sliceable, *, client: "Client | None" = None) -> float:
+    """Share of correctly labelled pixels, 0..1, of two label arrays or volumes of the same shape.
 
     Raises
     ------
     TypeError, ValueError
         When they are not labels, differ in shape, or hold no pixel.
     """
-    check_pair(prediction, truth)
-    return np.count_nonzero(prediction == truth) / truth.size
+    return _share_right(confusion(prediction, truth, client=client))
 
 
-def accuracy_per_slice(prediction_zyx: NDArray[np.uint8], truth_zyx: NDArray[np.uint8]) -> NDArray[np.float64]:
+def accuracy_per_slice(
+    prediction_zyx: Sliceable, truth_zyx: Sliceable, *, client: "Client | None" = None
+) -> NDArray[np.float64]:
     """Share of correctly labelled pixels of every slice, float64 (Z,) in 0..1 (Fig. 5a).
 
     Raises
@@ -38,12 +55,8 @@ def accuracy_per_slice(prediction_zyx: NDArray[np.uint8], truth_zyx: NDArray[np.
     """
     check_pair(prediction_zyx, truth_zyx)
     check_volume(truth_zyx)
-    pixels_per_slice = truth_zyx[0].size
-    n_correct = [
-        np.count_nonzero(prediction_yx == truth_yx)
-        for prediction_yx, truth_yx in zip(prediction_zyx, truth_zyx, strict=True)
-    ]
-    return np.array(n_correct) / pixels_per_slice
+    (per_slice,) = _confusion_per_slice(prediction_zyx, truth_zyx, client=client)
+    return per_slice.trace(axis1=1, axis2=2) / per_slice.sum(axis=(1, 2))
 
 
 def best_naming(classes: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -58,13 +71,34 @@ def best_naming(classes: NDArray[np.uint8], truth: NDArray[np.uint8]) -> NDArray
     truth : uint8 array of the same shape
         Phases.
     """
-    check_pair(classes, truth)
+    counts = confusion(classes, truth)
     namings = [np.array(naming, dtype=np.uint8) for naming in permutations(Phase)]
-    best = max(namings, key=lambda naming: np.count_nonzero(naming[classes] == truth))
+    best = max(namings, key=lambda naming: counts[naming, np.arange(len(Phase))].sum())
     return best[classes]
 
 
-def dice_per_phase(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[Phase, float]:
+def confusion(prediction: Sliceable, truth: Sliceable, *, client: "Client | None" = None) -> Counts:
+    """Count the pixels by true (row) and predicted (column) phase, int64 (3, 3).
+
+    Parameters
+    ----------
+    prediction, truth
+        Labels of one shape: arrays, or volumes (Z, Y, X) that need only ``shape``, ``dtype`` and slicing
+        along z, read slab by slab, whatever their size.
+    client
+        A dask.distributed client whose workers count the slabs of volumes; the active one of this
+        process, if there is one, unless given. So for all measures of agreement; the numbers are the same.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When they are not labels, differ in shape, or hold no pixel.
+    """
+    check_pair(prediction, truth)
+    return _confusion_per_slice(prediction, truth, client=client).sum(axis=(0, 1))
+
+
+def dice_per_phase(prediction: Sliceable, truth: Sliceable, *, client: "Client | None" = None) -> dict[Phase, float]:
     """Dice coefficient of every phase: twice the voxels in common / the voxels of both, 0..1.
 
     A phase that neither holds is predicted without fault: 1.0.
@@ -74,11 +108,10 @@ def dice_per_phase(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> d
     TypeError, ValueError
         When they are not labels, differ in shape, or hold no pixel.
     """
-    check_pair(prediction, truth)
-    return _dice(_confusion(prediction, truth))
+    return _dice(confusion(prediction, truth, client=client))
 
 
-def iou_per_phase(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[Phase, float]:
+def iou_per_phase(prediction: Sliceable, truth: Sliceable, *, client: "Client | None" = None) -> dict[Phase, float]:
     """Intersection over union of every phase: voxels in common / voxels of either, 0..1.
 
     A phase that neither holds is predicted without fault: 1.0. Equals Dice / (2 - Dice).
@@ -88,11 +121,10 @@ def iou_per_phase(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> di
     TypeError, ValueError
         When they are not labels, differ in shape, or hold no pixel.
     """
-    check_pair(prediction, truth)
-    return _iou(_confusion(prediction, truth))
+    return _iou(confusion(prediction, truth, client=client))
 
 
-def interface_accuracy(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+def interface_accuracy(prediction: Sliceable, truth: Sliceable, *, client: "Client | None" = None) -> float:
     """Share of correct pixels, 0..1, where the truth has a silicon-aluminide interface (Fig. 4b).
 
     The band is `weightmaps.interface_mask` of the truth. NaN when the truth has no interface.
@@ -103,10 +135,12 @@ def interface_accuracy(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) 
         When they are not label slices or volumes of the same shape, or hold no pixel.
     """
     check_pair(prediction, truth)
-    return _share_right(_confusion(prediction, truth, where=interface_mask(truth)))
+    check_slice_or_volume(truth)
+    _, in_band = _confusion_per_slice(prediction, truth, with_band=True, client=client)
+    return _share_right(in_band.sum(axis=0))
 
 
-def volume_fractions_pct(labels: NDArray[np.uint8]) -> dict[Phase, float]:
+def volume_fractions_pct(labels: Sliceable, *, client: "Client | None" = None) -> dict[Phase, float]:
     """Share of every phase in vol.%; the three add up to 100.
 
     Raises
@@ -114,9 +148,10 @@ def volume_fractions_pct(labels: NDArray[np.uint8]) -> dict[Phase, float]:
     TypeError, ValueError
         When the array does not hold labels, or nothing at all.
     """
-    check_labels(labels)
+    check_whole_numbers(labels)
     check_not_empty(labels)
-    return {phase: 100 * np.count_nonzero(labels == phase) / labels.size for phase in Phase}
+    counts = np.sum(list(_over_slabs(_phase_counts, [labels], client)), axis=0)
+    return {phase: float(100 * counts[phase] / counts.sum()) for phase in Phase}
 
 
 @dataclass(frozen=True)
@@ -139,8 +174,8 @@ class Agreement:
     iou: dict[Phase, float]
 
 
-def compare(prediction_zyx: Sliceable, truth_zyx: Sliceable) -> Agreement:
-    """Compare two volumes of labels, slab by slab, whatever their size.
+def compare(prediction_zyx: Sliceable, truth_zyx: Sliceable, *, client: "Client | None" = None) -> Agreement:
+    """Compare two volumes of labels in one pass, slab by slab, whatever their size.
 
     Raises
     ------
@@ -150,38 +185,63 @@ def compare(prediction_zyx: Sliceable, truth_zyx: Sliceable) -> Agreement:
     check_volume(prediction_zyx, "the predicted labels")
     check_volume(truth_zyx, "the true labels")
     check_same_shape(prediction_zyx, truth_zyx)
-    everywhere, in_band = np.zeros((2, len(Phase), len(Phase)), dtype=np.int64)
-    pairs = zip(
-        slabs(prediction_zyx, what="the predicted labels"), slabs(truth_zyx, what="the true labels"), strict=True
-    )
-    for (_, ours_zyx), (_, true_zyx) in pairs:
-        everywhere += _confusion(ours_zyx, true_zyx)
-        in_band += _confusion(ours_zyx, true_zyx, where=interface_mask(true_zyx))
+    per_slice = _confusion_per_slice(prediction_zyx, truth_zyx, with_band=True, client=client)
+    everywhere, in_band = per_slice.sum(axis=1)
     return Agreement(_share_right(everywhere), _share_right(in_band), _dice(everywhere), _iou(everywhere))
 
 
-def _confusion(
-    prediction: NDArray[np.uint8], truth: NDArray[np.uint8], *, where: NDArray[np.bool_] | None = None
+def _confusion_per_slice(
+    prediction: Sliceable, truth: Sliceable, *, with_band: bool = False, client: "Client | None"
 ) -> Counts:
-    """Count the pixels by true (row) and predicted (column) phase."""
-    both = truth * np.uint8(len(Phase)) + prediction if truth.dtype == np.uint8 else truth * len(Phase) + prediction
-    both = both.ravel() if where is None else both[where]
-    return np.bincount(both, minlength=len(Phase) ** 2).reshape(len(Phase), len(Phase))
+    """Confusion of every slice, (1, Z, 3, 3), or (2, Z, 3, 3) with that at the interfaces of the truth."""
+    count = partial(_slab_confusion, with_band=with_band)
+    return np.concatenate(list(_over_slabs(count, [prediction, truth], client)), axis=1)
 
 
-def _share_right(confusion: Counts) -> float:
-    total = int(confusion.sum())
-    return int(confusion.trace()) / total if total else math.nan
+def _over_slabs(work: Callable[..., Counts], labels: list[Sliceable], client: "Client | None") -> Iterator[Counts]:
+    """Do some work on the slabs of volumes; other arrays are taken as a whole, with three axes."""
+    if len(labels[0].shape) != 3:
+        shape = (1, *labels[0].shape) if len(labels[0].shape) == 2 else (1, 1, -1)
+        return iter([work(*(np.asarray(array).reshape(shape) for array in labels))])
+    client = client or active_client()
+    each = parts(0, labels[0].shape[0], n_slices_at_once(labels, client))
+    return run([Task(z, work) for z in each], labels, client)
 
 
-def _dice(confusion: Counts) -> dict[Phase, float]:
-    in_both = confusion.sum(axis=0) + confusion.sum(axis=1)
-    return {p: 2 * int(confusion[p, p]) / int(in_both[p]) if in_both[p] else 1.0 for p in Phase}
+def _slab_confusion(ours_zyx: NDArray[Any], true_zyx: NDArray[Any], *, with_band: bool) -> Counts:
+    """Check and count a slab; a slice at a time, because bincount widens what it counts."""
+    check_labels(ours_zyx, "the predicted labels")
+    check_labels(true_zyx, "the true labels")
+    both_zyx = true_zyx.astype(np.uint8) * np.uint8(len(Phase)) + ours_zyx.astype(np.uint8)
+    counted = [[_square(both_yx) for both_yx in both_zyx]]
+    if with_band:
+        counted.append([_square(both_yx[interface_mask(t)]) for both_yx, t in zip(both_zyx, true_zyx, strict=True)])
+    return np.array(counted)
 
 
-def _iou(confusion: Counts) -> dict[Phase, float]:
-    in_either = confusion.sum(axis=0) + confusion.sum(axis=1) - confusion.diagonal()
-    return {p: int(confusion[p, p]) / int(in_either[p]) if in_either[p] else 1.0 for p in Phase}
+def _square(both: NDArray[np.uint8]) -> Counts:
+    return np.bincount(both.ravel(), minlength=len(Phase) ** 2).reshape(len(Phase), len(Phase))
+
+
+def _phase_counts(labels_zyx: NDArray[Any]) -> Counts:
+    """Voxels of every phase."""
+    check_labels(labels_zyx)
+    return np.array([np.count_nonzero(labels_zyx == phase) for phase in Phase])
+
+
+def _share_right(confused: Counts) -> float:
+    total = int(confused.sum())
+    return int(confused.trace()) / total if total else math.nan
+
+
+def _dice(confused: Counts) -> dict[Phase, float]:
+    in_both = confused.sum(axis=0) + confused.sum(axis=1)
+    return {p: 2 * int(confused[p, p]) / int(in_both[p]) if in_both[p] else 1.0 for p in Phase}
+
+
+def _iou(confused: Counts) -> dict[Phase, float]:
+    in_either = confused.sum(axis=0) + confused.sum(axis=1) - confused.diagonal()
+    return {p: int(confused[p, p]) / int(in_either[p]) if in_either[p] else 1.0 for p in Phase}
 
 
 def without_specks(
@@ -196,7 +256,7 @@ def without_specks(
     Raises
     ------
     TypeError, ValueError
-        When the labels are not a volume, `min_voxels` is below 1, or the connectivity neither 6 nor 26.
+        When the labels are not a volume, `min_voxels` is below 1, or the connectivity is none of 6, 18, 26.
     """
     import cc3d
 

@@ -11,16 +11,23 @@ cutting a network open makes new ends, in a network like silicon more than there
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from itertools import pairwise, product
+from functools import partial, reduce
+from itertools import islice, pairwise, product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alsiseg.metrics.checks import check_volume, check_voxel_size, slabs
-from alsiseg.phases import NETWORKS
-from alsiseg.topology import Connectivity, EulerCounts, NetworkCounts, Sliceable, check_connectivity
+from alsiseg.metrics.checks import check_volume, check_voxel_size
+from alsiseg.metrics.slabs import n_slices_at_once, parts, run
+from alsiseg.metrics.workers import Task, active_client
+from alsiseg.phases import NETWORKS, check_labels
+from alsiseg.topology import Connectivity, NetworkCounts, Sliceable, check_connectivity
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Cuts = NDArray[np.int64]
 PerBlock = NDArray[np.float64]
@@ -51,7 +58,12 @@ class BlockCounts:
 
     @classmethod
     def of(
-        cls, labels_zyx: Sliceable, cuts_zyx: tuple[Cuts, Cuts, Cuts], *, connectivity: Connectivity = 26
+        cls,
+        labels_zyx: Sliceable,
+        cuts_zyx: tuple[Cuts, Cuts, Cuts],
+        *,
+        connectivity: Connectivity = 26,
+        client: "Client | None" = None,
     ) -> "BlockCounts":
         """Count the blocks between the cuts in one pass, slab by slab (memory: one slab).
 
@@ -62,15 +74,19 @@ class BlockCounts:
         cuts_zyx
             As the attribute; see `cubes` and `halved_blocks`. What lies beyond the last cut is left out.
         connectivity
-            Of the Euler number, 26 or 6.
+            Of the Euler number: 6, 18 or 26.
+        client
+            A dask.distributed client whose workers count the slabs; the active one of this process, if
+            there is one, unless given. The numbers are the same.
         """
         check_volume(labels_zyx)
         check_connectivity(connectivity)
-        layers = [_layer(labels_zyx, z, cuts_zyx, connectivity) for z in pairwise(cuts_zyx[0])]
+        layers = list(_layers(labels_zyx, cuts_zyx, client or active_client()))
+        grid_yx = tuple(len(cuts) - 1 for cuts in cuts_zyx[1:])
         return cls(
             cuts_zyx,
-            {name: np.array([voxels[name] for voxels, _ in layers]) for name in NETWORKS},
-            {name: np.array([euler[name] for _, euler in layers]) for name in NETWORKS},
+            {name: np.array([layer.n_voxels[name] for layer in layers]) for name in NETWORKS},
+            {name: np.array([_euler(layer, name, connectivity, grid_yx) for layer in layers]) for name in NETWORKS},
             _outer([np.diff(_begins(cuts)) for cuts in cuts_zyx]),
         )
 
@@ -166,34 +182,51 @@ def density_per_mm3(euler: PerBlock, boxes: NDArray[np.int64], voxel_size_um: fl
     return euler / (boxes * (voxel_size_um / 1e3) ** 3)
 
 
-def _layer(
-    labels_zyx: Sliceable, z: tuple[int, int], cuts_zyx: tuple[Cuts, Cuts, Cuts], connectivity: Connectivity
-) -> tuple[dict[str, NDArray[np.int64]], dict[str, PerBlock]]:
-    """Count one layer of blocks: voxels and Euler numbers (blocks y, x) by network."""
-    z_cuts, y_cuts, x_cuts = cuts_zyx
-    is_last = z[1] == z_cuts[-1]
-    columns = list(product(pairwise(y_cuts), pairwise(x_cuts)))
-    parts: list[list[NetworkCounts]] = [[] for _ in columns]
-    n_yx = {name: np.zeros(labels_zyx.shape[1:], dtype=np.int64) for name in NETWORKS}
-    for start, slab_zyx in slabs(labels_zyx, start=z[0], stop=z[1] + 1):
-        own_zyx = slab_zyx if is_last else slab_zyx[: z[1] - start]
-        for name, phases in NETWORKS.items():
-            n_yx[name] += sum(np.count_nonzero(own_zyx == phase, axis=0) for phase in phases)
-        for column, ((y, y_end), (x, x_end)) in zip(parts, columns, strict=True):
-            box_zyx = slab_zyx[:, y : y_end + 1, x : x_end + 1]
-            count = NetworkCounts.of(box_zyx, connectivity=connectivity, components=False, n_threads=1)
-            column.append(count)
-    counted = [reduce(NetworkCounts.followed_by, column) for column in parts]
-    grid = (len(y_cuts) - 1, len(x_cuts) - 1)
-    voxels = {name: _plane_sums(n_yx[name], y_cuts, x_cuts) for name in NETWORKS}
-    return voxels, {
-        name: np.array([_share(count, name, connectivity) for count in counted]).reshape(grid) for name in NETWORKS
-    }
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """What some slices add to the blocks (y, x) of one layer: voxels by network, and the counts of each block."""
+
+    n_voxels: dict[str, NDArray[np.int64]]
+    columns: list[NetworkCounts]
+
+    def followed_by(self, upper: "_Layer") -> "_Layer":
+        """Join with the slices right above."""
+        n_voxels = {name: n + upper.n_voxels[name] for name, n in self.n_voxels.items()}
+        columns = zip(self.columns, upper.columns, strict=True)
+        return _Layer(n_voxels, [lower.followed_by(above) for lower, above in columns])
 
 
-def _share(count: NetworkCounts, name: str, connectivity: Connectivity) -> float:
-    euler: EulerCounts = count.networks[name].euler[connectivity]
-    return euler.face_corrected
+def _layers(labels_zyx: Sliceable, cuts_zyx: tuple[Cuts, Cuts, Cuts], client: "Client | None") -> Iterator[_Layer]:
+    """Count the layers of blocks from bottom to top; two that are neighbours share a slice."""
+    z_cuts, *cuts_yx = cuts_zyx
+    n_slices = n_slices_at_once([labels_zyx], client)
+    by_layer = [parts(z, z_end + 1, n_slices) for z, z_end in pairwise(z_cuts.tolist())]
+    tasks = []
+    for each in by_layer:
+        for z in each:
+            # The shared slice belongs to the upper layer, the last one of all to the last layer.
+            is_shared = z.stop == each[-1].stop < z_cuts[-1] + 1
+            tasks.append(Task(z, partial(_slab_of_layer, cuts_yx=cuts_yx, n_own=z.stop - z.start - is_shared)))
+    counted = run(tasks, [labels_zyx], client)
+    for each in by_layer:
+        yield reduce(_Layer.followed_by, islice(counted, len(each)))
+
+
+def _slab_of_layer(slab_zyx: NDArray[Any], *, cuts_yx: Sequence[Cuts], n_own: int) -> _Layer:
+    """Count some slices of one layer, of which the first `n_own` give their voxels to it."""
+    check_labels(slab_zyx)
+    n_voxels = {}
+    for name, phases in NETWORKS.items():
+        n_yx = sum(np.count_nonzero(slab_zyx[:n_own] == phase, axis=0) for phase in phases)
+        n_voxels[name] = _plane_sums(np.asarray(n_yx), *cuts_yx)
+    boxes = [slab_zyx[:, y : y_end + 1, x : x_end + 1] for (y, y_end), (x, x_end) in product(*map(pairwise, cuts_yx))]
+    return _Layer(n_voxels, [NetworkCounts.of(box_zyx, components=False, n_threads=1) for box_zyx in boxes])
+
+
+def _euler(layer: _Layer, name: str, connectivity: Connectivity, grid_yx: tuple[int, ...]) -> PerBlock:
+    """Shares of the blocks (y, x) in the face-corrected Euler number."""
+    shares = [column.networks[name].euler[connectivity].face_corrected for column in layer.columns]
+    return np.array(shares).reshape(grid_yx)
 
 
 def _plane_sums(n_yx: NDArray[np.int64], y_cuts: Cuts, x_cuts: Cuts) -> NDArray[np.int64]:

@@ -1,14 +1,22 @@
 """Lengths and areas: interfaces between phases, local thickness, chords."""
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from alsiseg.metrics.checks import check_volume, check_voxel_size, slabs
-from alsiseg.phases import Phase
+from alsiseg.metrics.checks import check_volume, check_voxel_size
+from alsiseg.metrics.slabs import n_slices_at_once, parts, run
+from alsiseg.metrics.workers import Task, active_client
+from alsiseg.phases import Phase, check_labels
 from alsiseg.topology import Sliceable, check_network
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 UM_PER_MM = 1e3
 
@@ -24,10 +32,13 @@ INTERFACES: dict[str, tuple[Phase, Phase]] = {
 # 2007, Image Anal. Stereol. 26, 83-92, both senses of a direction together.
 IN_SLICE = ((0, 0, 1), (0, 1, 0), (0, 1, 1), (0, 1, -1))
 BETWEEN_SLICES = tuple((1, y, x) for y in (-1, 0, 1) for x in (-1, 0, 1))
+STEPS = (*IN_SLICE, *BETWEEN_SLICES)
 SHARE_OF_DIRECTION = {1: 2 * 0.04577789120476, 2: 2 * 0.03698062787608, 3: 2 * 0.03519563978232}
 
 
-def interface_areas_per_mm(labels_zyx: Sliceable, *, voxel_size_um: float) -> dict[str, float]:
+def interface_areas_per_mm(
+    labels_zyx: Sliceable, *, voxel_size_um: float, client: "Client | None" = None
+) -> dict[str, float]:
     """Area of the interfaces between two phases per volume, mm2/mm3 = 1/mm, slab by slab.
 
     Cauchy and Crofton's formula: lines thrown at random cut an area S per volume S / 2 times per length.
@@ -47,6 +58,9 @@ def interface_areas_per_mm(labels_zyx: Sliceable, *, voxel_size_um: float) -> di
         Volume (Z, Y, X) of 0 matrix, 1 silicon, 2 aluminide, at least 2 voxels along every axis.
     voxel_size_um
         Edge of a voxel in micrometres.
+    client
+        A dask.distributed client whose workers count the slabs; the active one of this process, if
+        there is one, unless given. The numbers are the same.
 
     Returns
     -------
@@ -66,7 +80,7 @@ def interface_areas_per_mm(labels_zyx: Sliceable, *, voxel_size_um: float) -> di
             "measure a larger part"
         )
     areas_per_voxel = np.zeros(len(INTERFACES))
-    for step, counts in _unlike_neighbours(labels_zyx).items():
+    for step, counts in zip(STEPS, _unlike_pairs(labels_zyx, client or active_client()).counts, strict=True):
         n_pairs = math.prod(n - abs(along) for n, along in zip(labels_zyx.shape, step, strict=True))
         n_axes = sum(map(abs, step))
         cuts_per_voxel = counts / (n_pairs * math.sqrt(n_axes))
@@ -75,19 +89,50 @@ def interface_areas_per_mm(labels_zyx: Sliceable, *, voxel_size_um: float) -> di
     return dict(zip(INTERFACES, per_mm.tolist(), strict=True))
 
 
-def _unlike_neighbours(labels_zyx: Sliceable) -> dict[tuple[int, int, int], NDArray[np.int64]]:
-    """Count, for every step to a neighbour, the pairs of voxels on either side of each interface."""
-    counts = {step: np.zeros(len(INTERFACES), dtype=np.int64) for step in (*IN_SLICE, *BETWEEN_SLICES)}
-    below = None
-    for _, slab_zyx in slabs(labels_zyx):
-        for here in np.left_shift(np.uint8(1), slab_zyx, dtype=np.uint8, casting="unsafe"):  # a bit for each phase
-            for step in IN_SLICE:
-                counts[step] += _count_pairs(here, here, step)
-            if below is not None:
-                for step in BETWEEN_SLICES:
-                    counts[step] += _count_pairs(below, here, step)
-            below = here
-    return counts
+def _unlike_pairs(labels_zyx: Sliceable, client: "Client | None") -> "_UnlikePairs":
+    """Count the pairs of a volume, slab by slab."""
+    each = parts(0, labels_zyx.shape[0], n_slices_at_once([labels_zyx], client))
+    return reduce(_UnlikePairs.followed_by, run([Task(z, _UnlikePairs.of) for z in each], [labels_zyx], client))
+
+
+@dataclass(frozen=True, eq=False)
+class _UnlikePairs:
+    """Neighbours in different phases, with the two slices that the neighbouring slabs will touch.
+
+    Attributes
+    ----------
+    counts
+        For every one of `STEPS` the pairs of voxels on either side of each interface, int64 (steps, interfaces).
+    first, last
+        First and last slice, a bit for each phase.
+    """
+
+    counts: NDArray[np.int64]
+    first: NDArray[np.uint8]
+    last: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, slab_zyx: NDArray[Any]) -> "_UnlikePairs":
+        """Count the pairs within a slab of labels."""
+        check_labels(slab_zyx)
+        bits_zyx = np.left_shift(np.uint8(1), slab_zyx, dtype=np.uint8, casting="unsafe")
+        counts = np.zeros((len(STEPS), len(INTERFACES)), dtype=np.int64)
+        for bits_yx in bits_zyx:
+            counts[: len(IN_SLICE)] += [_count_pairs(bits_yx, bits_yx, step) for step in IN_SLICE]
+        for below_yx, bits_yx in pairwise(bits_zyx):
+            counts[len(IN_SLICE) :] += _count_between(below_yx, bits_yx)
+        return cls(counts, bits_zyx[0].copy(), bits_zyx[-1].copy())
+
+    def followed_by(self, upper: "_UnlikePairs") -> "_UnlikePairs":
+        """Join the pairs of the slab right above this one, as if they had never been cut."""
+        counts = self.counts + upper.counts
+        counts[len(IN_SLICE) :] += _count_between(self.last, upper.first)
+        return _UnlikePairs(counts, self.first, upper.last)
+
+
+def _count_between(below_yx: NDArray[np.uint8], above_yx: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Count the pairs of two slices."""
+    return np.array([_count_pairs(below_yx, above_yx, step) for step in BETWEEN_SLICES])
 
 
 def _count_pairs(from_yx: NDArray[np.uint8], to_yx: NDArray[np.uint8], step: tuple[int, int, int]) -> NDArray[Any]:

@@ -11,7 +11,7 @@ ones.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,9 @@ from alsiseg.metrics.blocks import (
 from alsiseg.metrics.checks import check_same_shape, check_volume, check_voxel_size
 from alsiseg.phases import NETWORKS
 from alsiseg.topology import Connectivity, Sliceable
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 MIN_BLOCKS = 8
 N_RESAMPLES = 9999
@@ -106,6 +109,7 @@ def network_intervals(
     voxel_size_um: float | None = None,
     connectivity: Connectivity = 26,
     bootstrap: Bootstrap | None = None,
+    client: "Client | None" = None,
 ) -> Intervals:
     """Intervals of volume fraction and face-corrected Euler density of each network, slab by slab.
 
@@ -122,9 +126,12 @@ def network_intervals(
     voxel_size_um
         Edge of a voxel in micrometres; without it there is no Euler density.
     connectivity
-        Of the Euler number, 26 or 6.
+        Of the Euler number: 6, 18 or 26.
     bootstrap
         `Bootstrap()` unless given.
+    client
+        A dask.distributed client whose workers count the blocks; the active one of this process, if
+        there is one, unless given. The numbers are the same.
 
     Returns
     -------
@@ -142,11 +149,11 @@ def network_intervals(
     if voxel_size_um is not None:
         check_voxel_size(voxel_size_um)
     cuts_zyx = halved_blocks(labels_zyx.shape, bootstrap.n_blocks)
-    ours = BlockCounts.of(labels_zyx, cuts_zyx, connectivity=connectivity)
+    ours = BlockCounts.of(labels_zyx, cuts_zyx, connectivity=connectivity, client=client)
     theirs = None
     if truth_zyx is not None:
         check_same_shape(labels_zyx, truth_zyx)
-        theirs = BlockCounts.of(truth_zyx, cuts_zyx, connectivity=connectivity)
+        theirs = BlockCounts.of(truth_zyx, cuts_zyx, connectivity=connectivity, client=client)
     return {name: _of_network(name, ours, theirs, voxel_size_um, bootstrap) for name in NETWORKS}
 
 
@@ -214,6 +221,9 @@ def ratio_interval(
     side by side share structure: `_widening`. Of 100 intervals of 95 %, on fields whose mean is known, 95
     hold it where structures are a third to a half of a block wide (Boolean models of balls), and 93, 90 and
     88 where the correlation of a Gaussian field has fallen to 1/e at a fifth, a third and half of a block.
+    Where blocks are smaller than the structure it is fewer: on pieces of grown specimens with blocks of 25 um,
+    where dendrite arms lie 40 um apart, 81 to 91 for fraction, Euler density and thickness alike
+    (`benchmarks/results/interval_coverage_64.txt`).
     """
     from scipy import stats
 
@@ -283,7 +293,12 @@ class SizeCurve:
 
 
 def representative_volumes(
-    labels_zyx: Sliceable, *, voxel_size_um: float, smallest_voxels: int = 16, connectivity: Connectivity = 26
+    labels_zyx: Sliceable,
+    *,
+    voxel_size_um: float,
+    smallest_voxels: int = 16,
+    connectivity: Connectivity = 26,
+    client: "Client | None" = None,
 ) -> dict[str, dict[str, SizeCurve]]:
     """Volume fraction and Euler density of each network against the size of the cube they are measured on.
 
@@ -307,7 +322,8 @@ def representative_volumes(
     """
     check_volume(labels_zyx)
     check_voxel_size(voxel_size_um)
-    finest = BlockCounts.of(labels_zyx, cubes(labels_zyx.shape, smallest_voxels), connectivity=connectivity)
+    cuts_zyx = cubes(labels_zyx.shape, smallest_voxels)
+    finest = BlockCounts.of(labels_zyx, cuts_zyx, connectivity=connectivity, client=client)
     sizes = [n for n in range(1, max(finest.grid_zyx) + 1) if np.prod([k // n for k in finest.grid_zyx]) >= MIN_BLOCKS]
     if not sizes:
         raise ValueError(

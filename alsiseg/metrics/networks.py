@@ -3,11 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from alsiseg.metrics.checks import check_volume, check_voxel_size
-from alsiseg.metrics.workers import active_client, count_on_workers
+from alsiseg.metrics.slabs import n_slices_at_once, parts, run
+from alsiseg.metrics.workers import Task, active_client
 from alsiseg.topology import Connectivity, Network, NetworkCounts, Sliceable, check_connectivity
 
 if TYPE_CHECKING:
@@ -92,7 +93,8 @@ def measure_networks(
     else:
         # One thread a task: the workers have threads of their own.
         count = partial(NetworkCounts.of, connectivity=connectivity, n_threads=1)
-        counts = count_on_workers(labels_zyx, count, client)
+        each = parts(0, labels_zyx.shape[0], n_slices_at_once([labels_zyx], client))
+        counts = reduce(NetworkCounts.followed_by, run([Task(z, count) for z in each], [labels_zyx], client))
     return {name: _measure(network, connectivity, voxel_size_um) for name, network in counts.networks.items()}
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from alsiseg.metrics.intervals import THICKNESS, Bootstrap, Interval, Intervals,
 from alsiseg.metrics.networks import NetworkMeasure, measure_networks
 from alsiseg.phases import Phase, network_mask
 from alsiseg.topology import Connectivity, Sliceable
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 # What needs a volume in memory: distances take 10 bytes a voxel, thickness 140.
 LARGEST_FOR_DISTANCES = 2**28
@@ -29,7 +33,8 @@ class Options:
     connectivity
         26 as in the paper's reference 18, or 6.
     min_voxels
-        Particles with fewer voxels are turned into matrix first, in labels and truth; 1 keeps all.
+        Particles with fewer voxels (by the same connectivity) are turned into matrix first, in labels and
+        truth; 1 keeps all.
     bootstrap
         How intervals are made; None for no intervals.
     thickness
@@ -91,6 +96,7 @@ def measure(
     *,
     voxel_size_um: float | None = None,
     options: Options | None = None,
+    client: "Client | None" = None,
 ) -> Report:
     """Measure a volume of labels, and compare it with a truth.
 
@@ -106,6 +112,9 @@ def measure(
         Edge of a voxel in micrometres; without it there are no densities, areas and lengths.
     options
         `Options()` unless given.
+    client
+        A dask.distributed client whose workers count the slabs; the active one of this process, if
+        there is one, unless given. The numbers are the same.
 
     Raises
     ------
@@ -120,15 +129,17 @@ def measure(
         check_same_shape(labels_zyx, truth_zyx)
     notes = _notes(labels_zyx.shape, voxel_size_um, options)
     if options.min_voxels != 1:
-        volumes = [without_specks(np.asarray(v[:]), options.min_voxels) for v in volumes]
-    measured = [_measured(volume, voxel_size_um, options) for volume in volumes]
+        volumes = [
+            without_specks(np.asarray(v[:]), options.min_voxels, connectivity=options.connectivity) for v in volumes
+        ]
+    measured = [_measured(volume, voxel_size_um, options, client) for volume in volumes]
     return Report(
         shape_zyx=tuple(labels_zyx.shape),
         voxel_size_um=voxel_size_um,
         options=options,
         labels=measured[0],
         truth=measured[1] if len(volumes) == 2 else None,
-        comparison=_compared(volumes[0], volumes[1], voxel_size_um, options) if len(volumes) == 2 else None,
+        comparison=_compared(volumes[0], volumes[1], voxel_size_um, options, client) if len(volumes) == 2 else None,
         notes=notes,
     )
 
@@ -159,13 +170,17 @@ def _no_blocks(shape_zyx: tuple[int, ...], options: Options) -> str:
     return ""
 
 
-def _measured(labels_zyx: Sliceable, voxel_size_um: float | None, options: Options) -> Measured:
+def _measured(
+    labels_zyx: Sliceable, voxel_size_um: float | None, options: Options, client: "Client | None"
+) -> Measured:
     """Measure one volume."""
-    networks = measure_networks(labels_zyx, connectivity=options.connectivity, voxel_size_um=voxel_size_um)
-    intervals = _intervals(labels_zyx, None, voxel_size_um, options)
+    networks = measure_networks(
+        labels_zyx, connectivity=options.connectivity, voxel_size_um=voxel_size_um, client=client
+    )
+    intervals = _intervals(labels_zyx, None, voxel_size_um, options, client)
     areas: dict[str, float] = {}
     if voxel_size_um is not None and min(labels_zyx.shape) > 1:
-        areas = interface_areas_per_mm(labels_zyx, voxel_size_um=voxel_size_um)
+        areas = interface_areas_per_mm(labels_zyx, voxel_size_um=voxel_size_um, client=client)
     if voxel_size_um is not None and options.thickness:
         centre_zyx = _centre(labels_zyx)
         for name, measure_of in networks.items():
@@ -176,7 +191,11 @@ def _measured(labels_zyx: Sliceable, voxel_size_um: float | None, options: Optio
 
 
 def _intervals(
-    labels_zyx: Sliceable, truth_zyx: Sliceable | None, voxel_size_um: float | None, options: Options
+    labels_zyx: Sliceable,
+    truth_zyx: Sliceable | None,
+    voxel_size_um: float | None,
+    options: Options,
+    client: "Client | None",
 ) -> Intervals:
     """Intervals of a volume or, with a truth, of the difference; empty when they cannot be had."""
     if options.bootstrap is None or _no_blocks(labels_zyx.shape, options):
@@ -187,6 +206,7 @@ def _intervals(
         voxel_size_um=voxel_size_um,
         connectivity=options.connectivity,
         bootstrap=options.bootstrap,
+        client=client,
     )
 
 
@@ -215,7 +235,13 @@ def _with_lengths(
     return found, thickness_interval(thickness_um, voxel_size_um=voxel_size_um, bootstrap=options.bootstrap)
 
 
-def _compared(labels_zyx: Sliceable, truth_zyx: Sliceable, voxel_size_um: float | None, options: Options) -> Comparison:
+def _compared(
+    labels_zyx: Sliceable,
+    truth_zyx: Sliceable,
+    voxel_size_um: float | None,
+    options: Options,
+    client: "Client | None",
+) -> Comparison:
     """Compare labels and truth."""
     distances: dict[Phase, SurfaceDistance] = {}
     if voxel_size_um is not None and math.prod(labels_zyx.shape) <= LARGEST_FOR_DISTANCES:
@@ -223,7 +249,7 @@ def _compared(labels_zyx: Sliceable, truth_zyx: Sliceable, voxel_size_um: float 
         for phase in Phase:
             distances[phase] = surface_distance(ours_zyx == phase, true_zyx == phase, voxel_size_um=voxel_size_um)
     return Comparison(
-        agreement=compare(labels_zyx, truth_zyx),
+        agreement=compare(labels_zyx, truth_zyx, client=client),
         surface_distances=distances,
-        difference_intervals=_intervals(labels_zyx, truth_zyx, voxel_size_um, options),
+        difference_intervals=_intervals(labels_zyx, truth_zyx, voxel_size_um, options, client),
     )

@@ -1,21 +1,20 @@
-"""Counting the slabs of a volume on the workers of a dask.distributed cluster."""
+"""Counting the slabs of volumes on the workers of a dask.distributed cluster."""
 
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator
-from functools import reduce
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
-from alsiseg.topology import NetworkCounts, Sliceable
+from alsiseg.topology import Sliceable
+from alsiseg.topology.reading import in_order
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-VOXELS_PER_TASK = 2**25
-Count = Callable[[Sliceable], NetworkCounts]
-Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def active_client() -> "Client | None":
@@ -35,57 +34,56 @@ def active_client() -> "Client | None":
     return None if client.asynchronous else client
 
 
-def count_on_workers(labels_zyx: Sliceable, count: Count, client: "Client") -> NetworkCounts:
-    """Count the slabs on the workers and join the counts, in order, here.
+def n_threads(client: "Client") -> int:
+    """Threads of all workers; 1 while none has come."""
+    return max(1, sum(client.nthreads().values()))
+
+
+@dataclass(frozen=True)
+class Task(Generic[Result]):
+    """Some slices of one or more volumes, and what to do with them: called with an array of each."""
+
+    z: slice
+    work: Callable[..., Result]
+
+
+def run(tasks: Sequence[Task[Result]], volumes: Sequence[Sliceable], client: "Client") -> Iterator[Result]:
+    """Have the workers do the tasks; yield the results in order.
 
     Slabs of a dask array, and of a zarr array on a disk that the workers see, are read by the workers;
     those of any other volume are read here, one by one, and sent. Two slabs for every thread of the
     cluster are under way at any time.
     """
-    n_threads = sum(client.nthreads().values())
-    n_slices = _slices_per_task(labels_zyx, n_threads)
-    futures = (
-        _submitted(labels_zyx, slice(z, z + n_slices), count, client) for z in range(0, labels_zyx.shape[0], n_slices)
-    )
-    return reduce(lambda lower, upper: lower.followed_by(upper), _results(futures, 2 * n_threads))
+    return in_order(partial(_submitted, volumes=volumes, client=client), tasks, 2 * n_threads(client))
 
 
-def _results(futures: "Iterator[Future]", n_ahead: int) -> Iterator[NetworkCounts]:
-    """Wait for the counts in order, with `n_ahead` of them under way."""
-    waiting: deque[Future] = deque()
-    for future in futures:
-        waiting.append(future)
-        if len(waiting) == n_ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+@dataclass(frozen=True)
+class Part:
+    """Some slices of a volume that a worker can read itself."""
+
+    volume_zyx: Any
+    z: slice
 
 
-def _submitted(labels_zyx: Sliceable, z: slice, count: Count, client: "Client") -> "Future":
-    """Have one slab counted."""
-    library = type(labels_zyx).__module__.partition(".")[0]
+def _submitted(task: Task[Any], *, volumes: Sequence[Sliceable], client: "Client") -> "Future":
+    """Have one task done."""
+    from dask import delayed
+
+    slabs = [_for_a_worker(volume, task.z, client) for volume in volumes]
+    return client.compute(delayed(_done, pure=False)(task.work, *slabs))
+
+
+def _done(work: Callable[..., Result], *slabs: Any) -> Result:
+    """Do the work, reading slabs that were not sent."""
+    return work(*(np.asarray(s.volume_zyx[s.z] if isinstance(s, Part) else s) for s in slabs))
+
+
+def _for_a_worker(volume_zyx: Any, z: slice, client: "Client") -> Any:
+    """Slices of a volume in the form in which a worker gets them."""
+    library = type(volume_zyx).__module__.partition(".")[0]
     if library == "dask":
-        from dask import delayed
-
-        return client.compute(delayed(count, pure=False)(labels_zyx[z]))
-    if library == "zarr":
-        return client.submit(_count_part, count, labels_zyx, z, pure=False)
+        return volume_zyx[z]
+    if library == "zarr" and not type(volume_zyx.store).__name__.endswith("MemoryStore"):
+        return Part(volume_zyx, z)
     # Scattered, because a slab inside the task itself would pass through the scheduler.
-    slab = client.scatter(np.ascontiguousarray(labels_zyx[z]), hash=False)
-    return client.submit(count, slab, pure=False)
-
-
-def _count_part(count: Count, labels_zyx: Any, z: slice) -> NetworkCounts:
-    return count(labels_zyx[z])
-
-
-def _slices_per_task(labels_zyx: Sliceable, n_threads: int) -> int:
-    """Slices of a slab: two slabs a thread or more, of a size that is quick to send, and whole chunks."""
-    n_z, n_y, n_x = labels_zyx.shape
-    fair = -(-n_z // (2 * n_threads))
-    n_slices = max(1, min(fair, VOXELS_PER_TASK // max(1, n_y * n_x)))
-    chunks = getattr(labels_zyx, "chunks", None)
-    if not chunks:
-        return n_slices
-    along_z = chunks[0] if isinstance(chunks[0], int) else max(chunks[0])
-    return -(-n_slices // along_z) * along_z
+    return client.scatter(np.ascontiguousarray(volume_zyx[z]), hash=False)

@@ -38,7 +38,8 @@ def euler_number(network_zyx: Sliceable, *, connectivity: Connectivity = 26, n_t
         data set or dask array, read slab by slab, or a torch tensor, counted where it is.
     connectivity
         26: voxels touching at a face, an edge or a corner are joined, background by faces only
-        (the paper's choice, reference 18). 6: the reverse.
+        (the paper's choice, reference 18). 6: the reverse. 18: by faces and edges, background by
+        faces only.
     n_threads
         As many as this process may use processors, unless given.
 
@@ -47,12 +48,12 @@ def euler_number(network_zyx: Sliceable, *, connectivity: Connectivity = 26, n_t
     TypeError
         When the volume is not boolean.
     ValueError
-        When it has not three axes, or the connectivity is neither 6 nor 26.
+        When it has not three axes, or the connectivity is none of 6, 18, 26.
     """
     if type(network_zyx).__module__ == "torch":
         from alsiseg.topology.tensors import euler_number_of_tensor
 
-        return euler_number_of_tensor(cast("Tensor", network_zyx), connectivity=connectivity)
+        return euler_number_of_tensor(cast("Tensor", network_zyx), connectivity=connectivity, n_threads=n_threads)
     return EulerCounts.of(network_zyx, connectivity=connectivity, n_threads=n_threads).number
 
 
@@ -74,10 +75,15 @@ class EulerCounts:
     where a voxel is set and the one in the slice before is not, so one slice of memory suffices,
     and 64 voxels of a row share one machine word.
 
+    By 18 two voxels that touch at a corner alone are not joined. Each such corner (of its eight
+    voxels two are set, opposite each other) is one point by 26 and two by 18, so
+
+        Euler number by 18 = Euler number by 26 + number of such corners
+
     Attributes
     ----------
     connectivity
-        6 or 26, as in `euler_number`.
+        6, 18 or 26, as in `euler_number`.
     shape_zyx
         Shape of the slab.
     number
@@ -103,7 +109,7 @@ class EulerCounts:
         check_network(slab_zyx, "euler_number")
 
         def count(thin_zyx: NDArray[Any]) -> EulerCounts:
-            return count_both(pack_network(thin_zyx))[connectivity]
+            return count_all(pack_network(thin_zyx))[connectivity]
 
         return count_slabs(slab_zyx, count, n_threads=n_threads)
 
@@ -175,8 +181,8 @@ class EulerCounts:
         return (self.face_corrected if face_corrected else self.number) * UM3_PER_MM3 / (n_voxels * voxel_size_um**3)
 
 
-def count_both(slab: Packed) -> dict[Connectivity, EulerCounts]:
-    """Count a packed slab by both connectivities at once."""
+def count_all(slab: Packed) -> dict[Connectivity, EulerCounts]:
+    """Count a packed slab by all three connectivities at once."""
     first, last = (slab.slab(slice(0, 1)), slab.slab(slice(-1, None))) if slab.shape_zyx[0] else (None, None)
     return {
         connectivity: EulerCounts(connectivity, slab.shape_zyx, number, eighths, first, last)

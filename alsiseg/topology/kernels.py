@@ -62,25 +62,29 @@ def pack_labels(labels, silicon, aluminide, rows_before):
 
 @njit(nogil=True, cache=True)
 def euler_starts(slices, before, n_words):
-    """Signed numbers of runs along z that start in the slices: (by 6, by 26); see `euler.EulerCounts`."""
-    by_6, by_26 = np.int64(0), np.int64(0)
+    """Signed numbers of runs along z that start in the slices: (by 6, by 18, by 26); see `euler.EulerCounts`."""
+    by_6, by_26, at_corners = np.int64(0), np.int64(0), np.int64(0)
     for z in range(len(slices)):
         found = _slice_starts(slices[z], slices[z - 1] if z else before, n_words)
-        by_26 += found[1]
         by_6 += found[0]
-    return by_6, by_26
+        by_26 += found[1]
+        at_corners += found[2]
+    return by_6, by_26 + at_corners, by_26
 
 
 @njit(nogil=True, cache=True)
 def _slice_starts(here, below, n_words):
-    """Count the starts of one slice, over all rows and the spare row behind them."""
+    """Count the starts of one slice: (by 6, by 26), and the corners where two voxels alone touch.
+
+    Over all rows and the spare row behind them.
+    """
     first, end = 2 * n_words, len(here) - n_words
     # Views instead of indices, so that the compiler sees plain loops and takes eight words at a time.
     v, v_x = here[first:end], here[first - 1 : end - 1]
     v_y, v_xy = here[first - n_words : end - n_words], here[first - n_words - 1 : end - n_words - 1]
     p, p_x = below[first:end], below[first - 1 : end - 1]
     p_y, p_xy = below[first - n_words : end - n_words], below[first - n_words - 1 : end - n_words - 1]
-    by_6, by_26 = np.int64(0), np.int64(0)
+    by_6, by_26, at_corners = np.int64(0), np.int64(0), np.int64(0)
     for i in range(len(v)):
         a, ax = v[i], (v[i] << ONE) | (v_x[i] >> TOP)
         ay, axy = v_y[i], (v_y[i] << ONE) | (v_xy[i] >> TOP)
@@ -91,12 +95,19 @@ def _slice_starts(here, below, n_words):
         by_26 += np.int64(ones((a | ax | ay | axy) & ~(b | bx | by | bxy)))
         by_6 += np.int64(single - ones(a & ax & ~(b & bx)) - ones(a & ay & ~(b & by)))
         by_6 += np.int64(ones(a & ax & ay & axy & ~(b & bx & by & bxy)))
-    return by_6, by_26
+        # One voxel of this slice and the one opposite below, the other six of the eight unset.
+        opposite = (a ^ axy) & (b ^ bxy) & ~((a ^ bxy) | ax | ay | bx | by)
+        opposite |= (ax ^ ay) & (bx ^ by) & ~((ax ^ by) | a | axy | b | bxy)
+        at_corners += np.int64(ones(opposite))
+    return by_6, by_26, at_corners
 
 
 @njit(nogil=True, cache=True)
 def side_starts(slices, before, n_words, n_x):
-    """Euler numbers of the four side faces x -4, and of the four upright edges x 2: (by 6, by 26)."""
+    """Euler numbers of the four side faces x -4, and of the four upright edges x 2: (by 6, by 18, by 26).
+
+    A face has no corners of the volume: by 18 and by 26 its voxels touch alike.
+    """
     by_6, by_26 = np.int64(0), np.int64(0)
     for z in range(len(slices)):
         here, below = slices[z], slices[z - 1] if z else before
@@ -108,7 +119,7 @@ def side_starts(slices, before, n_words, n_x):
             found = _column_starts(here, below, n_words, x)
             by_26 += 2 * found[2] - 4 * found[1]
             by_6 += 2 * found[2] - 4 * found[0]
-    return by_6, by_26
+    return by_6, by_26, by_26
 
 
 @njit(nogil=True, cache=True)

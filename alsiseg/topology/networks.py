@@ -7,7 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from alsiseg.phases import NETWORKS
-from alsiseg.topology.euler import EulerCounts, count_both
+from alsiseg.topology.euler import EulerCounts, count_all
 from alsiseg.topology.packing import PHASES_OF, Packed, pack_labels, pack_network
 from alsiseg.topology.particles import ComponentCounts, count_components
 from alsiseg.topology.reading import (
@@ -25,7 +25,7 @@ def betti_numbers(
 ) -> tuple[int, int, int]:
     """Betti numbers (b0, b1, b2) of a network: objects, independent loops, closed cavities.
 
-    The background is joined the other way (6 for 26, 26 for 6), and a cavity is a background
+    The background is joined the other way (6 for 26 and 18, 26 for 6), and a cavity is a background
     component that does not reach the outside of the volume. The Euler number is b0 - b1 + b2.
     Counted slab by slab, as all is here.
 
@@ -52,7 +52,7 @@ class Network:
     n_voxels
         Voxels of the network.
     euler
-        `EulerCounts` by connectivity, 6 and 26.
+        `EulerCounts` by connectivity, 6, 18 and 26.
     components
         `ComponentCounts` by the connectivity asked for.
     background
@@ -126,7 +126,7 @@ class NetworkCounts:
             Volume (Z, Y, X) of 0 matrix, 1 silicon, 2 aluminide: a NumPy array, memory map, zarr
             array, HDF5 data set or dask array, read slab by slab.
         connectivity
-            Of the components; Euler numbers are counted by 6 and 26 at once.
+            Of the components; Euler numbers are counted by 6, 18 and 26 at once.
         networks
             Any of "silicon", "aluminides", "hybrid", "matrix"; the paper's three unless given.
         components
@@ -171,10 +171,10 @@ class NetworkCounts:
 
 def _count(slab: Packed, connectivity: Connectivity, components: bool, cavities: bool) -> Network:
     """Count one network of a packed slab."""
-    dual: Connectivity = 6 if connectivity == 26 else 26
+    dual: Connectivity = 26 if connectivity == 6 else 6
     return Network(
         n_voxels=slab.n_voxels,
-        euler=count_both(slab),
+        euler=count_all(slab),
         components=count_components(slab, connectivity) if components else None,
         background=count_components(slab.background(), dual) if cavities else None,
     )

@@ -48,7 +48,7 @@ def components(network_zyx: Sliceable, *, connectivity: Connectivity = 26, n_thr
     network_zyx
         Boolean volume (Z, Y, X), read slab by slab.
     connectivity
-        26 joins voxels that share a face, an edge or a corner; 6 those that share a face.
+        26 joins voxels that share a face, an edge or a corner; 18 those that share a face or an edge; 6 a face.
     n_threads
         As many as this process may use processors, unless given.
 
@@ -100,7 +100,7 @@ class ComponentCounts:
     Attributes
     ----------
     connectivity
-        26 or 6, as in `components`.
+        6, 18 or 26, as in `components`.
     shape_zyx
         Shape of the slab.
     live_voxels
@@ -182,7 +182,7 @@ def count_components(slab: Packed, connectivity: Connectivity) -> ComponentCount
 
     n_runs = kernels.count_runs(slab.words)
     parent, voxels = np.empty(n_runs, dtype=np.int32), np.empty(n_runs, dtype=np.int64)
-    runs.join_slab(slab.words, slab.n_words, connectivity == 26, parent, voxels)
+    runs.join_slab(slab.words, slab.n_words, connectivity, parent, voxels)
     n_at_first, n_at_last = kernels.count_runs(slab.words[:1]), kernels.count_runs(slab.words[-1:])
     at_first = np.arange(n_at_first, dtype=np.int32)
     at_last = np.arange(n_runs - n_at_last, n_runs, dtype=np.int32)
@@ -205,8 +205,8 @@ def _joined(
     runs_below, runs_above = below.component_of_run, above.component_of_run + n_lower
     parent = np.arange(len(voxels) + len(runs_below) + len(runs_above), dtype=np.int32)
     n_words = words_per_row(lower.shape_zyx[2])
-    by_26 = lower.connectivity == 26
-    runs.join_seam(below.words, above.words, n_words, by_26, runs_below, runs_above, parent, voxels)
+    by = lower.connectivity
+    runs.join_seam(below.words, above.words, n_words, by, runs_below, runs_above, parent, voxels)
     at_first, at_last = first.component_of_run.copy(), last.component_of_run + n_lower
     live, closed = _live_and_closed(parent[: len(voxels)], voxels, at_first, at_last)
     sizes, counts = _tally(closed)

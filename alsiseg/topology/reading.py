@@ -3,20 +3,23 @@
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from typing import Any, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-Connectivity = Literal[6, 26]
-CONNECTIVITIES: tuple[Connectivity, Connectivity] = (6, 26)
+Connectivity = Literal[6, 18, 26]
+CONNECTIVITIES: tuple[Connectivity, ...] = (6, 18, 26)
 
 LEAST_VOXELS = 2**21  # a smaller slab is not worth a thread
 VOXELS_AT_ONCE = 2**25  # a slab of 32 MiB of labels or booleans, unless a slice is larger
 MOST_VOXELS_READ = 2**29  # thicker chunks are read more than once
+
+
+Promised = TypeVar("Promised", covariant=True)
 
 
 class Sliceable(Protocol):
@@ -34,6 +37,13 @@ class Sliceable(Protocol):
         """Return the slices of `index`, as something NumPy can make an array of."""
 
 
+class Promise(Protocol[Promised]):
+    """What a pool of threads or of workers gives for a task: something to wait for."""
+
+    def result(self) -> Promised:
+        """Wait for the result."""
+
+
 class Joinable(Protocol):
     """Counts of a slab that can be joined with those of the slab above it."""
 
@@ -42,6 +52,8 @@ class Joinable(Protocol):
 
 
 Counts = TypeVar("Counts", bound=Joinable)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def count_slabs(
@@ -52,7 +64,7 @@ def count_slabs(
     Slabs are read one after the other, in this thread; `count` runs in `n_threads` threads (as
     many as this process may use processors, unless given), with one slab more waiting for them.
     """
-    n_threads = _n_processors() if n_threads is None else n_threads
+    n_threads = n_processors() if n_threads is None else n_threads
     if n_threads < 1:
         raise ValueError(f"n_threads must be 1 or more, got {n_threads}; leave it out to use all processors")
     share = max(LEAST_VOXELS, -(-math.prod(volume_zyx.shape) // n_threads))
@@ -60,10 +72,11 @@ def count_slabs(
     if n_threads == 1 or n_slices >= volume_zyx.shape[0]:
         return reduce(_followed_by, map(count, _slabs(volume_zyx, n_slices)))
     with ThreadPoolExecutor(n_threads) as pool:
-        return reduce(_followed_by, _in_order(pool, count, _slabs(volume_zyx, n_slices), n_threads + 1))
+        counted = in_order(lambda slab_zyx: pool.submit(count, slab_zyx), _slabs(volume_zyx, n_slices), n_threads + 1)
+        return reduce(_followed_by, counted)
 
 
-def _n_processors() -> int:
+def n_processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -73,13 +86,11 @@ def _followed_by(lower: Counts, upper: Counts) -> Counts:
     return lower.followed_by(upper)
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, count: Callable[[NDArray[Any]], Counts], slabs: Iterator[NDArray[Any]], n_ahead: int
-) -> Iterator[Counts]:
-    """Yield the counts of the slabs in order, with no more than `n_ahead` slabs in memory."""
-    waiting: deque[Future[Counts]] = deque()
-    for slab_zyx in slabs:
-        waiting.append(pool.submit(count, slab_zyx))
+def in_order(submit: Callable[[Item], Promise[Result]], items: Iterable[Item], n_ahead: int) -> Iterator[Result]:
+    """Yield the results of the items in order, with no more than `n_ahead` of them under way."""
+    waiting: deque[Promise[Result]] = deque()
+    for item in items:
+        waiting.append(submit(item))
         if len(waiting) == n_ahead:
             yield waiting.popleft().result()
     while waiting:
@@ -104,10 +115,10 @@ def _slices_of(volume_zyx: Sliceable, n_voxels: int) -> int:
 
 
 def check_connectivity(connectivity: int) -> None:
-    """Refuse a connectivity other than 6 and 26 with a ValueError."""
+    """Refuse a connectivity other than 6, 18 and 26 with a ValueError."""
     if connectivity not in CONNECTIVITIES:
         raise ValueError(
-            f"connectivity must be 6 (faces) or 26 (faces, edges, corners), got {connectivity!r}; "
+            f"connectivity must be 6 (faces), 18 (and edges) or 26 (and corners), got {connectivity!r}; "
             "the paper's measures use 26"
         )
 

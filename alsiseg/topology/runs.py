@@ -19,7 +19,7 @@ WORDS, STARTS, RUNS_BEFORE = 0, 1, 2
 
 
 @njit(nogil=True, cache=True)
-def join_slab(slices, n_words, by_26, parent, size):
+def join_slab(slices, n_words, by, parent, size):
     """Join the runs of a slab; on return `parent` leads straight to the root, which has the size.
 
     The root of a component is its first run.
@@ -30,12 +30,12 @@ def join_slab(slices, n_words, by_26, parent, size):
         here = z % 2
         rows[here, WORDS] = slices[z]
         n = _add_runs(rows, here, n_words, parent, size, n)
-        _link_slices(parent, rows, here, n_words, by_26, True)
+        _link_slices(parent, rows, here, n_words, by, True)
     _flatten(parent, size, n)
 
 
 @njit(nogil=True, cache=True)
-def join_seam(last, first, n_words, by_26, below, above, parent, size):
+def join_seam(last, first, n_words, by, below, above, parent, size):
     """Join the components of two slabs where the last slice of one meets the first of the next.
 
     `below` and `above` hold the component of every run of the two slices; `parent` begins with the
@@ -49,7 +49,7 @@ def join_seam(last, first, n_words, by_26, below, above, parent, size):
     _add_runs(rows, 1, n_words, parent, unused, n)
     parent[n_components:n] = below
     parent[n:] = above
-    _link_slices(parent, rows, 1, n_words, by_26, False)
+    _link_slices(parent, rows, 1, n_words, by, False)
     _flatten(parent, size, n_components)
 
 
@@ -93,12 +93,12 @@ def _add_runs(rows, here, n_words, parent, size, n):
 
 
 @njit(nogil=True, cache=True)
-def _link_slices(parent, rows, here, n_words, by_26, in_slice):
-    """Link the runs of a slice with those below, and with each other when asked."""
-    if by_26:
-        _link_slices_by_26(parent, rows, here, n_words, in_slice)
-    else:
+def _link_slices(parent, rows, here, n_words, by, in_slice):
+    """Link the runs of a slice with those below, and with each other when asked, by 6, 18 or 26."""
+    if by == 6:
         _link_slices_by_6(parent, rows, here, n_words, in_slice)
+    else:
+        _link_slices_by_26(parent, rows, here, n_words, in_slice, by == 26)
 
 
 @njit(nogil=True, cache=True)
@@ -116,8 +116,8 @@ def _link_slices_by_6(parent, rows, here, n_words, in_slice):
 
 
 @njit(nogil=True, cache=True)
-def _link_slices_by_26(parent, rows, here, n_words, in_slice):
-    """Link each word with the three rows below and the row before.
+def _link_slices_by_26(parent, rows, here, n_words, in_slice, corners):
+    """Link each word with the three rows below and the row before; by 18 when corners do not join.
 
     A row is spared where another one touches both: the row right below touches all others, and
     the row before the last of them. `to_left` (`to_right`) marks the voxels where no such row
@@ -134,16 +134,17 @@ def _link_slices_by_26(parent, rows, here, n_words, in_slice):
             _link_contacts(parent, rows, contacts, here, w, below, w)
         to_left, to_right = ~(under[0] | under[1]), ~(under[0] | under[2])
         if w + 2 * n_words < rows.shape[2]:  # behind the last row nothing is set
-            contacts = _contacts(mine, _around(rows, below, w + n_words), to_left, to_right)
+            contacts = _at_edges(_contacts(mine, _around(rows, below, w + n_words), to_left, to_right), corners)
             if _some(contacts):
                 _link_contacts(parent, rows, contacts, here, w, below, w + n_words)
         if in_slice:
             beside = _around(rows, here, w - n_words)
-            contacts = _contacts(mine, beside, to_left, to_right)
+            # By 18 the row right below touches both, but its voxels may not: they can lie corner to corner.
+            contacts = _contacts(mine, beside, to_left if corners else ALL, to_right if corners else ALL)
             if _some(contacts):
                 _link_contacts(parent, rows, contacts, here, w, here, w - n_words)
             to_left, to_right = to_left & ~(beside[0] | beside[1]), to_right & ~(beside[0] | beside[2])
-        contacts = _contacts(mine, _around(rows, below, w - n_words), to_left, to_right)
+        contacts = _at_edges(_contacts(mine, _around(rows, below, w - n_words), to_left, to_right), corners)
         if _some(contacts):
             _link_contacts(parent, rows, contacts, here, w, below, w - n_words)
 
@@ -159,6 +160,12 @@ def _contacts(mine, other, to_left, to_right):
     straight = voxels & facing & to_left & to_right
     slanting = voxels & ~facing
     return straight & ~(straight << ONE), slanting & left & ~before & to_left, slanting & right & ~after & to_right
+
+
+@njit(nogil=True, cache=True)
+def _at_edges(contacts, corners):
+    """Leave out the slanting contacts with a row that touches at edges, which are corners, unless these join."""
+    return contacts if corners else (contacts[0], NONE, NONE)
 
 
 @njit(nogil=True, cache=True)

@@ -1,4 +1,4 @@
-"""Euler numbers of torch tensors, counted on the device that holds them."""
+"""Euler numbers of torch tensors, counted where they are."""
 
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 VOXELS_AT_ONCE = 2**28  # eight copies of a slab of booleans are made on the device
 
 
-def euler_number_of_tensor(network_zyx: "Tensor", *, connectivity: Connectivity = 26) -> int:
-    """Euler number of a boolean tensor (Z, Y, X), on its device; see `euler_number`.
+def euler_number_of_tensor(
+    network_zyx: "Tensor", *, connectivity: Connectivity = 26, n_threads: int | None = None
+) -> int:
+    """Euler number of a boolean tensor (Z, Y, X); see `euler_number`.
 
-    The same count of runs along z as in `EulerCounts`, a byte a voxel: about 25 bytes are moved
-    for each voxel, so a device counts at about a twenty-fifth of its memory bandwidth.
+    A tensor of the processor is counted as the array it shares its memory with, any other on its device.
 
     Raises
     ------
@@ -34,6 +35,20 @@ def euler_number_of_tensor(network_zyx: "Tensor", *, connectivity: Connectivity 
             f"euler_number needs a volume with axes z, y, x, got shape {tuple(network_zyx.shape)}; "
             "a single slice is a volume too: labels_yx[None]"
         )
+    if network_zyx.device.type == "cpu":
+        from alsiseg.topology.euler import EulerCounts
+
+        return EulerCounts.of(network_zyx.numpy(), connectivity=connectivity, n_threads=n_threads).number
+    return euler_number_on_device(network_zyx, connectivity)
+
+
+def euler_number_on_device(network_zyx: "Tensor", connectivity: Connectivity) -> int:
+    """Count by torch operations: the same runs along z as in `EulerCounts`, a byte a voxel.
+
+    About 25 bytes are moved for each voxel, so a device counts at about a twenty-fifth of its memory bandwidth.
+    """
+    import torch
+
     n_z, n_y, n_x = network_zyx.shape
     n_slices = max(1, VOXELS_AT_ONCE // max(1, n_y * n_x))
     below_yx = torch.zeros_like(network_zyx[:1])
@@ -51,9 +66,18 @@ def _starts(slab_zyx: "Tensor", connectivity: Connectivity) -> "Tensor":
 
     padded = pad(slab_zyx, (1, 1, 1, 1))
     v, left, above, corner = padded[:, 1:, 1:], padded[:, 1:, :-1], padded[:, :-1, 1:], padded[:, :-1, :-1]
-    if connectivity == 26:
-        v_x, v_y, v_xy = v | left, v | above, v | left | above | corner
-    else:
+    if connectivity == 6:
         v_x, v_y, v_xy = v & left, v & above, v & left & above & corner
+    else:
+        v_x, v_y, v_xy = v | left, v | above, v | left | above | corner
     n, n_x, n_y, n_xy = ((runs[1:] > runs[:-1]).count_nonzero() for runs in (v, v_x, v_y, v_xy))
-    return n - n_x - n_y + n_xy
+    number = n - n_x - n_y + n_xy
+    return number + _corners(v, left, above, corner) if connectivity == 18 else number
+
+
+def _corners(v: "Tensor", left: "Tensor", above: "Tensor", corner: "Tensor") -> "Tensor":
+    """Count the corners where two voxels alone touch; see `EulerCounts`."""
+    (a, ax, ay, axy), (b, bx, by, bxy) = ([x[z] for x in (v, left, above, corner)] for z in (slice(1, None), slice(-1)))
+    first = (a ^ axy) & (b ^ bxy) & ~((a ^ bxy) | ax | ay | bx | by)
+    second = (ax ^ ay) & (bx ^ by) & ~((ax ^ by) | a | axy | b | bxy)
+    return (first | second).count_nonzero()
