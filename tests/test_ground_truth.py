@@ -1,4 +1,5 @@
 import functools
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -183,6 +184,12 @@ def test_scans_of_different_specimens_are_refused(scans):
     other = scan(microstructure.grow(SHAPE, seed=6), "etched", "clean", n_angles=60)
     with pytest.raises(ValueError, match="etched scan does not register"):
         ground_truth.register(other, scans[1], what="etched scan")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[1:])
+def test_scans_in_the_wrong_order_are_refused(scans, order):
+    with pytest.raises(ValueError, match="in the order laboratory, synchrotron, etched"):
+        ground_truth.label_scans(*(scans[i] for i in order))
 
 
 def test_a_scan_that_shows_only_noise_is_refused(scans):

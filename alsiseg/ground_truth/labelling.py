@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from alsiseg.ground_truth import cleaning
+from alsiseg.ground_truth.order import check_order
 from alsiseg.ground_truth.registration import Registration, Volume, check_scans, register
 from alsiseg.phases import Phase
 from alsiseg.progress import steps
 
-MIN_ALUMINIDE_FRACTION = 1e-3
+MIN_FRACTION = 1e-3
 BEYOND_DOUBT_SPREADS = 4
 # Found on specimens of known truth (seeds 100 and 101). Thresholds, as shares of the grey value that
 # Otsu's method finds, above that of the background:
@@ -97,7 +98,8 @@ def label_scans(
     ------
     ValueError
         When shapes differ, a scan holds NaN or one grey value only, the scans do not register,
-        or no aluminides are found.
+        are not in this order (looked at unless thresholds are given; a finely grown specimen hides some
+        exchanges), or a phase is missing.
     """
     check_scans({"laboratory scan": lab_zyx, "synchrotron scan": synchrotron_zyx, "etched scan": etched_zyx})
     with steps(None, "ground truth", total=5) as bar:
@@ -107,11 +109,15 @@ def label_scans(
         bar.update()
         etched, etched_move = _laid_on(synchrotron, etched_zyx, "etched scan")
         bar.update()
+        if thresholds is None:
+            check_order(lab, synchrotron, etched)
         aligned = cleaning.denoise(lab, synchrotron, etched)
         del lab, synchrotron, etched
         bar.update()
         chosen = thresholds or choose_thresholds(*aligned)
         labels_zyx, confidence_zyx = combine(*aligned, thresholds=chosen, min_particle_voxels=min_particle_voxels)
+        if thresholds is None:
+            _check_phases(labels_zyx)
         for move in (lab_move, etched_move):
             confidence_zyx[~move.covers(labels_zyx.shape)] = 0
         bar.update()
@@ -158,7 +164,7 @@ def choose_thresholds(lab_zyx: Volume, synchrotron_zyx: Volume, etched_zyx: Volu
         When no aluminides stand out in the laboratory scan.
     """
     matrix, spread = cleaning.middle_and_spread(lab_zyx)
-    if not (lab_zyx > matrix + BEYOND_DOUBT_SPREADS * spread).mean() > MIN_ALUMINIDE_FRACTION:
+    if not (lab_zyx > matrix + BEYOND_DOUBT_SPREADS * spread).mean() > MIN_FRACTION:
         raise ValueError(
             "the laboratory scan needs aluminides brighter than the matrix, found none; check the order of the scans"
         )
@@ -168,6 +174,17 @@ def choose_thresholds(lab_zyx: Volume, synchrotron_zyx: Volume, etched_zyx: Volu
         _part_of_the_way(synchrotron_zyx, SYNCHROTRON_LEVEL),
         air + ETCHED_LEVEL * (silicon - air),
     )
+
+
+def _check_phases(labels_zyx: NDArray[np.uint8]) -> None:
+    """Refuse labels without one of the phases: scans in another order, or thresholds beside the grey values."""
+    shares = np.bincount(labels_zyx.ravel(), minlength=len(Phase)) / labels_zyx.size
+    missing = [phase.name.lower() for phase in Phase if shares[phase] < MIN_FRACTION]
+    if missing:
+        raise ValueError(
+            f"the three scans must show every phase, found no {' and no '.join(missing)} at these thresholds; "
+            "give the scans in the order laboratory, synchrotron, etched, or choose the thresholds yourself"
+        )
 
 
 def _part_of_the_way(grey_zyx: Volume, share: float) -> float:
