@@ -160,6 +160,50 @@ def test_the_viewer_opens_in_a_notebook_with_a_still_picture_beside_the_sliders(
     assert "application/vnd.jupyter.widget-view+json" in kinds
 
 
+GROWING = """
+import time
+from pathlib import Path
+from alsiseg import viewer
+history = Path(FOLDER) / "run" / "history.csv"
+history.parent.mkdir()
+rows = ["epoch,test_loss,accuracy"]
+with viewer.growing_curves({"1, 1, 1": history.parent}, every_s=0.05):
+    for epoch, loss in enumerate((1.1, 0.5, 0.3)):
+        rows.append(f"{epoch},{loss},{1 - loss / 2}")
+        partial = history.with_suffix(".partial")
+        partial.write_text("\\n".join(rows) + "\\n")
+        partial.replace(history)
+        time.sleep(0.7)
+"""
+
+
+def test_curves_grow_in_a_notebook_while_its_cell_trains(tmp_path):
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    pictures: list[str] = []
+
+    class Watched(nbclient.NotebookClient):
+        def process_message(self, message, cell, cell_index):
+            if message["msg_type"] in ("display_data", "update_display_data"):
+                pictures.append(message["content"]["data"]["image/png"])
+            return super().process_message(message, cell, cell_index)
+
+    source = GROWING.replace("FOLDER", repr(str(tmp_path)))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    Watched(notebook, timeout=120).execute()
+    shown = [output["data"]["image/png"] for output in notebook.cells[0].outputs if "data" in output]
+    assert len(shown) == 1, "one picture, redrawn in its place"
+    assert len(set(pictures)) >= 4, "empty, then one more for every epoch"
+    assert shown[0] == pictures[-1]
+
+
+def test_outside_a_notebook_no_curves_are_shown(tmp_path):
+    with viewer.growing_curves({"1, 1, 1": tmp_path}):
+        pass
+    assert len(viewer.curves_so_far({"1, 1, 1": tmp_path}).axes[1].lines) == 0
+
+
 def test_napari_missing_is_said_in_a_sentence(without):
     without("napari")
     with pytest.raises(ImportError, match=r'pip install "alsiseg\[viewer\]"'):

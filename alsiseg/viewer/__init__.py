@@ -4,8 +4,9 @@ In a notebook every function leaves a still picture, so that a saved notebook, a
 without a browser show something, and beside it sliders where ipywidgets is installed.
 """
 
+from alsiseg.viewer.curves import curves_so_far, growing_curves
 from alsiseg.viewer.notebook import compare, thresholds, weights
 from alsiseg.viewer.stack import still
 from alsiseg.viewer.window import open_napari, show_napari
 
-__all__ = ["compare", "open_napari", "show_napari", "still", "thresholds", "weights"]
+__all__ = ["compare", "curves_so_far", "growing_curves", "open_napari", "show_napari", "still", "thresholds", "weights"]

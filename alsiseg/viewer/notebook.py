@@ -182,10 +182,15 @@ def _redraw_on_change(redraw: Callable[..., None], *controls: Any) -> None:
     redraw()
 
 
+def in_notebook() -> bool:
+    """Whether a notebook, or another IPython, runs this."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and ipython.get_ipython() is not None
+
+
 def _display(figure: "Figure") -> None:
     """Show a figure in the notebook that runs this; elsewhere do nothing."""
-    ipython = sys.modules.get("IPython")
-    if ipython is not None and ipython.get_ipython() is not None:
+    if in_notebook():
         from IPython.display import display
 
         figures.show_in_notebooks()

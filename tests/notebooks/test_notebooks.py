@@ -24,7 +24,7 @@ FIGURES = {
     "04_network": ["fig2"],
     "06_loss_curves": ["fig4"],
     "07_accuracy": ["fig5"],
-    "08_topology": ["fig6", "figS1"],
+    "08_topology": ["fig6", "figS1", "figS3"],
     "09_second_volume": ["fig7"],
 }
 
