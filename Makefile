@@ -21,8 +21,11 @@ lab: $(VENV)/ready
 	ALSISEG_PROFILE=$(PROFILE) $(RUN) jupyter lab notebooks
 
 bench: $(VENV)/ready
+	$(RUN) pip install --disable-pip-version-check --quiet --constraint constraints.txt --editable '.[all,bench]'
 	$(VENV)/bin/python benchmarks/bench_phantom.py
 	$(VENV)/bin/python benchmarks/bench_topology.py
+	$(VENV)/bin/python benchmarks/bench_training.py
+	$(VENV)/bin/python benchmarks/bench_prediction.py
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "alsiseg needs Python 3.11 or newer, found " + sys.version.split()[0] + "; say PYTHON=/path/to/python3.11")'
