@@ -5,11 +5,15 @@ Exit status 0 on success; 2 with one line on standard error for what the user ca
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from alsiseg.training import TrainingConfig
 
 AXES_HELP = "Order of the axes in files that do not state it, e.g. ZYX."
 
@@ -153,40 +157,71 @@ def label(
 @click.option("--width", type=click.IntRange(1), default=64, show_default=True, help="Stem channels; 8 suits a CPU.")
 @click.option("--batch", type=click.IntRange(1), default=25, show_default=True, help="Images per step.")
 @click.option("--images-per-epoch", type=click.IntRange(1), default=None, help="[default: all, slices x 48]")
+@click.option("--class-balance", is_flag=True, help="Weigh each phase by its inverse frequency too.")
+@click.option("--soft-dice", type=float, default=0.0, metavar="FACTOR", help="Add a soft Dice loss. [default: 0, none]")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True)
+@click.option("--deterministic", is_flag=True, help="The same bytes every time on a GPU too; slower.")
+@click.option("--tensorboard", is_flag=True, help="Log for TensorBoard too, in RUN_DIR/tensorboard.")
 @click.option("--resume", is_flag=True, help="Continue the run in RUN_DIR.")
 @click.option("--axes", default=None, help=AXES_HELP)
 def train(
     grey: Path,
     labels: Path,
     run_dir: Path,
-    weights: tuple,
-    epochs: int,
-    width: int,
-    batch: int,
-    images_per_epoch: int | None,
-    seed: int,
+    axes: str | None,
     device: str,
     resume: bool,
-    axes: str | None,
+    tensorboard: bool,
+    **sizes: Any,
 ) -> None:
-    """Train the network on a grey volume and its labels; everything goes to RUN_DIR."""
+    """Train the network on a grey volume and its labels; everything goes to RUN_DIR.
+
+    Several GPUs or machines: torchrun --nproc-per-node N -m alsiseg train ... shares every batch among N processes.
+    """
     from alsiseg import training, volumes
+
+    config = _training_config(**sizes)
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts; the others keep silent
+    scan, truth = volumes.open(grey, axes=axes), volumes.open(labels, axes=axes)
+    try:
+        training.train(
+            scan,
+            truth,
+            run_dir,
+            config,
+            voxel_size_um=scan.voxel_size_um,
+            resume=resume,
+            device=device,
+            tensorboard=tensorboard,
+        )
+    except training.ConnectionLost as error:
+        sys.exit(_fail(f"{error}, go on with --resume") if is_first else 2)
+    except training.StoppedElsewhere:
+        sys.exit(2)  # the process that stopped says why
+    except KeyboardInterrupt:
+        if is_first:
+            again = shlex.join(["alsiseg", *sys.argv[1:], *["--resume"] * (not resume)])
+            print(f"\nalsiseg: stopped; every finished epoch is kept, go on with: {again}", file=sys.stderr)
+        sys.exit(130)
+    if is_first:
+        click.echo(run_dir)
+
+
+def _training_config(
+    *, weights: tuple, width: int, class_balance: bool, soft_dice: float, **same: Any
+) -> "TrainingConfig":
+    from alsiseg.loss import LossConfig
+    from alsiseg.training import TrainingConfig
     from alsiseg.unet import UNetConfig
     from alsiseg.weightmaps import PixelWeights
 
-    config = training.TrainingConfig(
+    return TrainingConfig(
         weights=PixelWeights(*weights),
         unet=UNetConfig(stem_channels=width),
-        epochs=epochs,
-        batch=batch,
-        images_per_epoch=images_per_epoch,
-        seed=seed,
+        loss=LossConfig(class_balance=class_balance, soft_dice=soft_dice),
+        **same,
     )
-    scan, truth = volumes.open(grey, axes=axes), volumes.open(labels, axes=axes)
-    training.train(scan, truth, run_dir, config, voxel_size_um=scan.voxel_size_um, resume=resume, device=device)
-    click.echo(run_dir)
 
 
 @commands.command()
@@ -196,24 +231,65 @@ def train(
 @click.option("--epoch", type=int, default=None, help="A kept epoch. [default: the last]")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--axes", default=None, help=AXES_HELP)
+@click.option("--uncertainty", type=click.Path(path_type=Path), default=None, help="Write the uncertainty map here.")
+@click.option("--three-views", is_flag=True, help="Average over slices along z, y and x.")
+@click.option("--symmetries", is_flag=True, help="Average over the eight turns and reflections of every slice.")
+@click.option(
+    "--dropout-passes", type=click.IntRange(0), default=0, help="Average over passes with dropout. [default: 0]"
+)
+@click.option(
+    "--spread",
+    "spread_json",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="JSON",
+    help="Write how far the measures differ between views or passes.",
+)
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+@click.option("--tile", "tile_px", type=click.IntRange(1), default=None, help="Pixels. [default: by free memory]")
 @click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
 def segment(
-    grey: Path, out: Path, run_dir: Path, epoch: int | None, device: str, axes: str | None, overwrite: bool
+    grey: Path,
+    out: Path,
+    run_dir: Path,
+    epoch: int | None,
+    device: str,
+    axes: str | None,
+    uncertainty: Path | None,
+    spread_json: Path | None,
+    overwrite: bool,
+    **passes: Any,
 ) -> None:
-    """Segment a grey volume with a trained network into a TIFF of labels."""
+    """Segment a grey volume of any size with a trained network into a volume of labels.
+
+    A call that was stopped, or killed, is continued by the same call.
+    """
     from alsiseg import prediction, runs, volumes
 
     _check_free(out, overwrite)
+    options = prediction.Options(members=spread_json is not None, **passes)
     trained = runs.load_network(run_dir, epoch)
-    prediction.segment_to_file(volumes.open(grey, axes=axes), trained, out, device=device)
-    click.echo(out)
+    prediction.segment_to_file(
+        volumes.open(grey, axes=axes),
+        trained,
+        out,
+        device=device,
+        options=options,
+        uncertainty=uncertainty,
+        spread_json=spread_json,
+        overwrite=overwrite,
+        say=lambda sentence: click.echo(f"alsiseg: {sentence}", err=True),
+    )
+    for path in (out, uncertainty, spread_json):
+        if path is not None:
+            click.echo(path)
 
 
 @commands.command()
 @click.argument("labels", type=click.Path(path_type=Path))
 @click.option("--truth", type=click.Path(path_type=Path), default=None, help="Labels to compare with.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), default=None, help="Write the numbers here.")
-@click.option("--connectivity", type=click.Choice(["6", "26"]), default="26", show_default=True)
+@click.option("--connectivity", type=click.Choice(["6", "18", "26"]), default="26", show_default=True)
 @click.option(
     "--min-voxels", type=click.IntRange(1), default=1, help="Remove smaller particles, from both. [default: none]"
 )
@@ -244,7 +320,7 @@ def measure(
     if json_path is not None:
         volumes.check_place(json_path)
     options = metrics.Options(
-        connectivity=6 if connectivity == "6" else 26,
+        connectivity=int(connectivity),  # type: ignore[arg-type]  # click has checked it
         min_voxels=min_voxels,
         bootstrap=metrics.Bootstrap(n_blocks=blocks, level=level, seed=seed) if intervals else None,
         thickness=thickness,

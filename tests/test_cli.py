@@ -163,8 +163,10 @@ def _write_bad(what: str, folder: Path, scans: Path) -> tuple[Path, Path]:
         bad.mkdir()
         for z in (1, 2, 4):
             tifffile.imwrite(bad / f"{z}.tif", grey_zyx[z])
-    elif what == "float":
-        tifffile.imwrite(bad, grey_zyx.astype(np.float32), imagej=True, metadata={"axes": "ZYX"})
+    elif what == "not a number":
+        grey_zyx = grey_zyx.astype(np.float32)
+        grey_zyx[7, 5, 5] = np.nan
+        tifffile.imwrite(bad, grey_zyx, imagej=True, metadata={"axes": "ZYX"})
     elif what == "RGB":
         tifffile.imwrite(bad, np.zeros((*SHAPE_ZYX, 3), np.uint8), photometric="rgb")
     elif what == "truncated":
@@ -181,12 +183,12 @@ def _write_bad(what: str, folder: Path, scans: Path) -> tuple[Path, Path]:
 BAD = {
     "other shape": ["same shape", "(36, 40, 48)", "(36, 39, 48)"],
     "other labels": ["labels must be 0 (matrix), 1 (silicon) and 2 (aluminide), found 0, 100, 200"],
-    "float labels": ["whole-number voxels", "float32"],
+    "float labels": ["labels must hold whole numbers", "float32"],
     "few slices": ["at least 30 slices, found 29"],
     "narrow slices": ["at least 32 x 32 pixels", "(20, 48)"],
     "empty folder": ["folder of TIFF slices, found none"],
     "gap in a folder": ["number 3 is missing"],
-    "float": ["whole-number voxels", "float32"],
+    "not a number": ["slice 8 of", "holds NaN"],
     "RGB": ["colour (RGB)"],
     "truncated": ["cut off"],
     "ambiguous": ["does not state which of its axes", "--axes"],
@@ -206,7 +208,17 @@ def test_training_refuses_bad_input_in_one_line_and_leaves_nothing(alsiseg, scan
 
 @pytest.mark.parametrize(
     "what",
-    ["empty folder", "gap in a folder", "float", "RGB", "truncated", "ambiguous", "no TIFF", "no contrast", "missing"],
+    [
+        "empty folder",
+        "gap in a folder",
+        "not a number",
+        "RGB",
+        "truncated",
+        "ambiguous",
+        "no TIFF",
+        "no contrast",
+        "missing",
+    ],
 )
 def test_segmentation_refuses_bad_input_in_one_line_and_leaves_nothing(alsiseg, scans, tmp_path, what):
     grey, _ = _write_bad(what, tmp_path, scans)
@@ -262,7 +274,7 @@ def test_a_voxel_size_that_is_wrong_or_contradicted_is_refused(alsiseg, scans, t
         ("--blocks", "5", ["n_blocks", "8 or more", "5"]),
         ("--level", "95", ["level", "between 0 and 1"]),
         ("--min-voxels", "0", ["--min-voxels", "0"]),
-        ("--connectivity", "18", ["--connectivity", "18"]),
+        ("--connectivity", "8", ["--connectivity", "8"]),
     ],
 )
 def test_options_of_measuring_that_mean_nothing_are_refused(alsiseg, scans, tmp_path, option, value, words):
@@ -273,7 +285,7 @@ def test_options_of_measuring_that_mean_nothing_are_refused(alsiseg, scans, tmp_
 def test_labels_that_are_not_a_number_are_refused(alsiseg, tmp_path):
     volume = np.full(SHAPE_ZYX, np.nan, dtype=np.float32)
     tifffile.imwrite(tmp_path / "nan.tif", volume, imagej=True, metadata={"axes": "ZYX"})
-    refused(alsiseg("measure", tmp_path / "nan.tif"), "whole-number voxels", "float32")
+    refused(alsiseg("measure", tmp_path / "nan.tif"), "labels must hold whole numbers", "float32")
 
 
 def test_labels_are_compared_with_labels_of_their_shape(alsiseg, scans, tmp_path):
@@ -417,7 +429,9 @@ def test_ctrl_c_ends_with_its_own_status(alsiseg, scans, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "train_epoch", stop)
     ended = alsiseg("train", *_train_arguments(scans)[:2], tmp_path / "run", *TRAINING)
     assert ended.status == 130
-    assert ended.err.splitlines()[-1] == "alsiseg: stopped; what was finished is kept"
+    last = ended.err.splitlines()[-1]
+    assert last.startswith("alsiseg: stopped; every finished epoch is kept, go on with: alsiseg train ")
+    assert last.endswith(" --resume")
 
 
 def test_ctrl_c_during_a_scan_keeps_what_is_finished_for_the_next_call(alsiseg, tmp_path, monkeypatch):
