@@ -13,7 +13,7 @@ from alsiseg.phantom.poses import Misalignment, misalignment
 from alsiseg.phantom.settings import DIFFICULTIES, MODALITIES
 from alsiseg.phases import Phase
 
-SHAPE = (48, 80, 80)
+SHAPE = (56, 96, 96)
 
 
 @pytest.fixture(scope="module")

@@ -101,9 +101,9 @@ def test_equal_shares_go_to_the_more_common_phase():
     assert surfaces.labels_of(half, half).tolist() == [Phase.SILICON]
 
 
-def test_most_silicon_voxels_are_only_partly_silicon(slow):
+def test_many_silicon_voxels_are_only_partly_silicon(slow):
     inside = slow.silicon_share_zyx[slow.labels_zyx == Phase.SILICON]
-    assert 0.3 < (inside < 230).mean() < 0.9
+    assert 0.25 < (inside < 230).mean() < 0.9
 
 
 def tilted_sheet(shape_zyx, normal_zyx, place, thickness):
