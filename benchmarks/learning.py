@@ -92,8 +92,8 @@ def main() -> None:
         print(table(rows), flush=True)
         with written_whole(chosen.out) as partial:
             Path(partial).write_text(json.dumps(request | {"rows": rows}, indent=1), encoding="utf-8")
-    with written_whole(chosen.out.with_suffix(".txt")) as partial:
-        Path(partial).write_text(table(rows) + "\n", encoding="utf-8")
+        with written_whole(chosen.out.with_suffix(".txt")) as partial:
+            Path(partial).write_text(table(rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
