@@ -202,7 +202,7 @@ def train(
     except KeyboardInterrupt:
         if is_first:
             again = shlex.join(["alsiseg", *sys.argv[1:], *["--resume"] * (not resume)])
-            print(f"\nalsiseg: stopped; every finished epoch is kept, go on with: {again}", file=sys.stderr)
+            print(f"alsiseg: stopped; every finished epoch is kept, go on with: {again}", file=sys.stderr)
         sys.exit(130)
     if is_first:
         click.echo(run_dir)

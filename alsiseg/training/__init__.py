@@ -144,7 +144,8 @@ def train_epochs(
                 if processes.is_first:
                     row = _record_epoch(run_dir, network, optimiser, task, on, epoch, speed, voxel_size_um)
                     scalars.write(row)
-                    bar.write(_epoch_line(row, config.epochs))
+                    bar.clear()  # and no `bar.write`, which would draw the bar of a training that ends at once
+                    print(_epoch_line(row, config.epochs), flush=True)
 
 
 def _record_epoch(
