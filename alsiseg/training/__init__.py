@@ -98,14 +98,17 @@ def train(
     config = config or TrainingConfig()
     run_dir = Path(run_dir)
     processes, on = join(device)
-    with processes.agreed():
-        Scalars.check(tensorboard)
-        task = prepare(grey_zyx, labels_zyx, config)
-    with processes.agreed():
-        if processes.is_first:
-            _open_run(run_dir, task, voxel_size_um, resume=resume, set_aside_changed=set_aside_changed)
-    with devices.kernels(deterministic=config.deterministic):
-        train_epochs(run_dir, task, on, voxel_size_um=voxel_size_um, processes=processes, tensorboard=tensorboard)
+    try:
+        with processes.agreed():
+            Scalars.check(tensorboard)
+            task = prepare(grey_zyx, labels_zyx, config)
+        with processes.agreed():
+            if processes.is_first:
+                _open_run(run_dir, task, voxel_size_um, resume=resume, set_aside_changed=set_aside_changed)
+        with devices.kernels(deterministic=config.deterministic):
+            train_epochs(run_dir, task, on, voxel_size_um=voxel_size_um, processes=processes, tensorboard=tensorboard)
+    finally:
+        processes.leave()
     return run_dir
 
 

@@ -87,6 +87,12 @@ class Processes:
             raise StoppedElsewhere(f"process {first} of this training stopped ({told[first]})") from error
 
 
+    def leave(self) -> None:
+        """Close the connection; left to the end of the interpreter, its threads could abort the process."""
+        if self.n > 1 and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
 ALONE = Processes()
 
 

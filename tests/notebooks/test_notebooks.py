@@ -119,5 +119,5 @@ def test_a_failing_notebook_is_named_with_its_error(tmp_path: Path):
     executed = json.loads((tmp_path / "data" / "tiny" / "notebooks" / "01_broken.ipynb").read_text())
     (shown,) = executed["cells"][0]["outputs"]
     assert shown["name"] == "stderr"
-    assert "".join(shown["text"]).startswith("alsiseg: needs a TIFF file")
+    assert "".join(shown["text"]).startswith("alsiseg: needs a volume")
     assert len("".join(shown["text"]).splitlines()) == 1
