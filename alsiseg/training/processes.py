@@ -86,7 +86,6 @@ class Processes:
         if first is not None:
             raise StoppedElsewhere(f"process {first} of this training stopped ({told[first]})") from error
 
-
     def leave(self) -> None:
         """Close the connection; left to the end of the interpreter, its threads could abort the process."""
         if self.n > 1 and distributed.is_initialized():
