@@ -106,12 +106,31 @@ def test_a_stop_before_the_first_slab_leaves_nothing(place, monkeypatch):
 def test_a_stop_while_the_file_is_written_is_continued_without_the_network(place, monkeypatch):
     whole = expected(place)
     with monkeypatch.context() as patched:
-        patched.setattr(prediction.files, "put_in_place", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+        patched.setattr(volumes, "put_in_place", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             segment(place)
     seen = computed_slabs(monkeypatch)
     assert segment(place).read_bytes() == whole
     assert seen == []
+
+
+def test_a_stop_just_after_a_line_was_written_keeps_its_slab(place, monkeypatch):
+    whole = expected(place)
+    journal = folder_of(place / "labels.tif") / "journal.jsonl"
+    fsync = os.fsync
+
+    def interrupted(descriptor):
+        fsync(descriptor)
+        if journal.exists() and journal.stat().st_size > 0:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            segment(place)
+    seen = computed_slabs(monkeypatch)
+    assert segment(place).read_bytes() == whole
+    assert len(seen) == N_SLABS - 1
 
 
 @pytest.mark.parametrize("byte", [0, 40 * 56 * 4 + 17])

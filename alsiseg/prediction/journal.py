@@ -26,8 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alsiseg.volumes import written_whole
-from alsiseg.volumes.writing import failures_of_disk
+from alsiseg.volumes import failures_of_disk, written_whole
 
 FORMAT = "alsiseg segmentation 1"
 
@@ -86,8 +85,10 @@ class Journal:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # The file, not `finished`, is asked: Ctrl-C may fall between a slab's line and its entry there.
+        nothing_kept = error is not None and os.fstat(self._lines.fileno()).st_size == 0
         self._close()
-        if error is not None and not self.finished:
+        if nothing_kept:
             self.remove()
             with suppress(OSError):
                 for folder in self._new_folders:
