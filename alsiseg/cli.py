@@ -266,7 +266,6 @@ def segment(
     """
     from alsiseg import prediction, runs, volumes
 
-    _check_free(out, overwrite)
     options = prediction.Options(members=spread_json is not None, **passes)
     trained = runs.load_network(run_dir, epoch)
     prediction.segment_to_file(

@@ -5,17 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from steps import PARTS
+
+from alsiseg.volumes import written_whole
+
 Found = dict[str, Any]
 AIM_OF_PEAK, AIM_OF_DATA = 0.45, 0.02
-PARTS = ("data", "forward", "loss", "backward", "optimiser")
 
 
 def write(out_dir: Path, found: Found) -> None:
     """Write both files anew, each whole."""
     for name, text in (("gpu.json", json.dumps(found, indent=1)), ("gpu.md", as_markdown(found))):
-        partial = out_dir / f"{name}.partial"
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(out_dir / name)
+        with written_whole(out_dir / name) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
 
 
 def as_markdown(found: Found) -> str:

@@ -19,7 +19,6 @@ from alsiseg.prediction.options import Options, Plan
 from alsiseg.prediction.spread import as_json, spread
 from alsiseg.prediction.tasks import SlabMaps, Task
 from alsiseg.runs import Trained
-from alsiseg.volumes.whole_folders import put_in_place
 
 
 def segment_to_file(
@@ -99,7 +98,7 @@ def write_task(
         _write(task, journal, out, None if uncertainty is None else Path(uncertainty))
         if spread_json is not None:
             _write_spread(task, journal, Path(spread_json))
-        put_in_place(journal.folder / out.name, out)
+        volumes.put_in_place(journal.folder / out.name, out)
         journal.remove()
     return out
 
@@ -170,7 +169,7 @@ def _write(task: Task, journal: Journal, out: Path, uncertainty: Path | None) ->
     if uncertainty is not None:
         with _clear(folder_of(uncertainty)) as folder:
             volumes.write(folder / uncertainty.name, iter(journal.map("uncertainty")), **options)
-            put_in_place(folder / uncertainty.name, uncertainty)
+            volumes.put_in_place(folder / uncertainty.name, uncertainty)
 
 
 @contextmanager

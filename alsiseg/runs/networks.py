@@ -28,7 +28,7 @@ from alsiseg.runs.files import (
 from alsiseg.runs.histories import HISTORY, TABLES, as_lines
 from alsiseg.runs.records import identity, read_settings
 from alsiseg.unet import UNet, UNetConfig
-from alsiseg.volumes.writing import failures_of_disk
+from alsiseg.volumes import failures_of_disk
 
 STEP = torch.zeros(())  # how Adam counts its steps
 N_STATES = 2  # the last complete one, and the one before, should the last be damaged

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from alsiseg import volumes
 from alsiseg.metrics import NetworkMeasure
 from alsiseg.runs.files import FORMAT, contents_of, read_header, read_json, write_json
-from alsiseg.volumes.writing import discard_partial
 
 
 def checksum(array: NDArray) -> str:
@@ -48,7 +47,7 @@ def discard_unfinished(run_dir: Path) -> None:
     """Remove what a killed program left of files that it was writing."""
     names = ("settings.json", "truth.json", "best.json", "history.csv", "accuracy_per_slice.csv")
     for pattern in (*names, "checkpoints/*", "resume/*", "test/*"):
-        discard_partial(run_dir / pattern)
+        volumes.discard_partial(run_dir / pattern)
 
 
 def read_settings(run_dir: Path) -> dict[str, Any]:

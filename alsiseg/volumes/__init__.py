@@ -17,7 +17,7 @@ from alsiseg.volumes.saving import begin, check_output, finish, write, write_sla
 from alsiseg.volumes.stack import Stack
 from alsiseg.volumes.volume import Volume
 from alsiseg.volumes.whole_folders import put_in_place
-from alsiseg.volumes.writing import check_place, discard_partial, written_whole
+from alsiseg.volumes.writing import check_place, discard_partial, failures_of_disk, written_whole
 
 __all__ = [
     "HDF5_SUFFIXES",
@@ -29,6 +29,7 @@ __all__ = [
     "check_output",
     "check_place",
     "discard_partial",
+    "failures_of_disk",
     "finish",
     "open",
     "put_in_place",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from alsiseg.volumes.writing import check_place, failures_of_disk
+from alsiseg.volumes.writing import check_place, failures_of_disk, flush
 from alsiseg.volumes.zarrs import is_zarr
 
 UNFINISHED, REPLACED = ".unfinished-", ".replaced-"
@@ -55,7 +55,7 @@ def put_in_place(partial: Path, path: Path) -> None:
         path.rename(replaced)
     partial.replace(path)
     shutil.rmtree(replaced, ignore_errors=True)
-    _flush(path.parent)
+    flush(path.parent)
 
 
 def flush_tree(path: Path) -> None:
@@ -63,17 +63,7 @@ def flush_tree(path: Path) -> None:
     if path.is_dir():
         for folder, _, names in os.walk(path):
             for name in names:
-                _flush(Path(folder, name))
-            _flush(Path(folder))
+                flush(Path(folder, name))
+            flush(Path(folder))
     else:
-        _flush(path)
-
-
-def _flush(path: Path) -> None:
-    if path.is_dir() and os.name != "posix":
-        return  # elsewhere a folder cannot be opened
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush(path)

@@ -31,7 +31,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         with failures_of_disk(path):
             _claim(path, partial)
             yield partial
-            _flush_to_disk(partial)
+            flush(partial)
             partial.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -41,7 +41,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         raise
     with failures_of_disk(path):
         for folder in [path.parent, *(new.parent for new in new_folders)]:
-            _flush_folder(folder)
+            flush(folder)
 
 
 def discard_partial(path: Path) -> None:
@@ -98,13 +98,11 @@ def _claim(path: Path, partial: Path) -> None:
         raise OSError(_no_place(path, str(error.strerror).lower())) from error
 
 
-def _flush_folder(folder: Path) -> None:
-    if os.name == "posix":  # elsewhere a folder cannot be opened
-        _flush_to_disk(folder, os.O_RDONLY)
-
-
-def _flush_to_disk(path: Path, access: int = os.O_RDWR) -> None:
-    descriptor = os.open(path, access)
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name != "posix":
+        return  # elsewhere a folder cannot be opened
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
