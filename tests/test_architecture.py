@@ -40,6 +40,7 @@ LAYERS = {
     "viewer": 6,
     "claims": 6,
     "story": 6,
+    "study": 7,
     "cli": 7,
     "plugin": 7,
 }

@@ -1,0 +1,123 @@
+"""One value a row: the tidy table of a study."""
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alsiseg import metrics
+from alsiseg.phases import NETWORKS, Phase
+from alsiseg.topology import NetworkCounts
+from alsiseg.volumes import written_whole
+
+Labels = NDArray[np.uint8]
+WHOLE = "all phases"  # in the place of a network, for what is measured of all labels together
+
+
+@dataclass(frozen=True)
+class Row:
+    """One value of one segmentation, and the same of its truth.
+
+    Attributes
+    ----------
+    difficulty, labels, weights, seed
+        Of the training, as in `Condition`; weights as in "1, 1.25, 1.5".
+    specimen : str
+        "test section" of the specimen that was trained on, "slow" or "fast": unseen specimens.
+    recipe : str
+        How it was segmented.
+    cleaned : bool
+        Whether small particles were removed first, from labels and truth alike.
+    of : str
+        Network or phase, or "all phases".
+    quantity : str
+        With its unit, where it has one.
+    value, truth : float
+        `truth` is NaN where there is nothing to compare with, as for an accuracy.
+    """
+
+    difficulty: str
+    labels: str
+    weights: str
+    seed: int
+    specimen: str
+    recipe: str
+    cleaned: bool
+    of: str
+    quantity: str
+    value: float
+    truth: float
+
+
+Value = tuple[str, str, float, float]  # of, quantity, value, truth
+
+
+def values_of(labels_zyx: Labels, truth_zyx: Labels) -> Iterator[Value]:
+    """Measure everything of a segmentation that a study reports."""
+    nothing = float("nan")
+    yield WHOLE, "accuracy_pct", 100 * metrics.accuracy(labels_zyx, truth_zyx), nothing
+    yield WHOLE, "interface_accuracy_pct", 100 * metrics.interface_accuracy(labels_zyx, truth_zyx), nothing
+    for phase, dice in metrics.dice_per_phase(labels_zyx, truth_zyx).items():
+        yield Phase(phase).name.lower(), "dice", dice, nothing
+    yield from topology_of(labels_zyx, truth_zyx)
+
+
+def topology_of(labels_zyx: Labels, truth_zyx: Labels) -> Iterator[Value]:
+    """Measure how the three networks hang together, beside the truth."""
+    found, true = _networks(labels_zyx), _networks(truth_zyx)
+    for network in NETWORKS:
+        for quantity, value in found[network].items():
+            yield network, quantity, value, true[network][quantity]
+
+
+def _networks(labels_zyx: Labels) -> dict[str, dict[str, float]]:
+    """Volume fraction, interconnectivity, Euler and Betti numbers of every network, by 26 and 6."""
+    measured: dict[str, dict[str, float]] = {name: {} for name in NETWORKS}
+    for connectivity in (26, 6):
+        counts = NetworkCounts.of(labels_zyx, connectivity=connectivity, cavities=True)  # type: ignore[arg-type]
+        for name, network in counts.networks.items():
+            assert network.components is not None
+            b0, b1, b2 = network.betti_numbers(connectivity)  # type: ignore[arg-type]
+            measured[name] |= {
+                "n_voxels": float(network.n_voxels),
+                "volume_fraction_pct": 100 * network.n_voxels / labels_zyx.size,
+                f"interconnectivity_{connectivity}": network.components.interconnectivity,
+                f"euler_{connectivity}": float(b0 - b1 + b2),
+                f"b0_{connectivity}": float(b0),
+                f"b1_{connectivity}": float(b1),
+                f"b2_{connectivity}": float(b2),
+            }
+    return measured
+
+
+def write(rows: Iterable[Row], path: Path) -> Path:
+    """Write a tidy table: a line of names, then one value a line."""
+    with written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
+        table.writeheader()
+        table.writerows(asdict(row) for row in rows)
+    return path
+
+
+def read(path: Path) -> list[Row]:
+    """Read a tidy table.
+
+    Raises
+    ------
+    ValueError
+        When it is not one.
+    """
+    kinds = {field.name: field.type for field in fields(Row)}
+    with path.open(newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        if table.fieldnames != list(kinds):
+            raise ValueError(f"needs the columns {', '.join(kinds)}, {path} has {', '.join(table.fieldnames or [])}")
+        return [Row(**{name: _typed(kinds[name], text) for name, text in line.items()}) for line in table]
+
+
+def _typed(kind: Any, text: str) -> Any:
+    return text == "True" if kind is bool else kind(text)

@@ -1,0 +1,190 @@
+"""Do what of a study is not done yet: specimens, labels, trainings, segmentations, measures."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alsiseg import dataset, ground_truth, metrics, phantom, prediction, runs, training, volumes
+from alsiseg.study import rows as tidy
+from alsiseg.study.plan import UNSEEN_SEED, Condition, Study
+from alsiseg.study.rows import Row
+
+TEST_SECTION = "test section"
+TABLE = "study.csv"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A synchrotron scan and its truth."""
+
+    grey_zyx: volumes.Volume
+    truth_zyx: volumes.Volume
+    folder: Path
+
+
+def run(study: Study, home: str | Path, *, device: str = "auto", say: Callable[[str], object] = print) -> Path:
+    """Do a study, or what is left of it, and write its tidy table.
+
+    Parameters
+    ----------
+    study
+    home
+        Folder of specimens, run folders and table. What lies there is used again: a study that was stopped goes on
+        from the last finished epoch.
+    device
+        "auto", "cpu", "cuda", ...
+    say
+        Called with a line before each training: which one, and the time that is left.
+
+    Returns
+    -------
+    Path
+        `study.csv`, written anew after every condition (see `rows.Row`).
+
+    Raises
+    ------
+    ValueError
+        When the folder holds a study with other settings.
+    """
+    home = Path(home)
+    _check_same(study, home)
+    found: list[Row] = []
+    seconds: list[float] = []
+    for number, condition in enumerate(study.conditions, start=1):
+        left = (
+            f"about {_clock(float(np.mean(seconds)) * (len(study.conditions) - number + 1))} left"
+            if seconds
+            else "starting"
+        )
+        say(f"[{number}/{len(study.conditions)}] {condition} ({left})")
+        started, known = time.perf_counter(), _measured_path(home, condition).exists()
+        found += measured(study, condition, home, device)
+        if not known:
+            seconds.append(time.perf_counter() - started)
+        tidy.write(found, home / TABLE)
+    return home / TABLE
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{max(1, round(seconds / 60))} min"
+
+
+def _check_same(study: Study, home: Path) -> None:
+    """Refuse to mix two studies in one folder; more seeds of the same study may be added."""
+    settings = json.loads(json.dumps(asdict(replace(study, n_seeds=1, recipes=dict(study.recipes)))))
+    path = home / "settings.json"
+    if path.is_file() and (before := json.loads(path.read_text("utf-8"))) != settings:
+        changed = [name for name in settings if before.get(name) != settings[name]]
+        raise ValueError(f"{home} holds a study with other settings ({', '.join(changed)}); choose another folder")
+    with volumes.written_whole(path) as partial:
+        partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def measured(study: Study, condition: Condition, home: Path, device: str) -> list[Row]:
+    """Train a condition and measure it, unless that has been done."""
+    path = _measured_path(home, condition)
+    if not path.exists():
+        run_dir = train(study, condition, home, device)
+        tidy.write(_rows(study, condition, home, run_dir, device), path)
+    return tidy.read(path)
+
+
+def _measured_path(home: Path, condition: Condition) -> Path:
+    return home / "measured" / f"{condition.name}.csv"
+
+
+def train(study: Study, condition: Condition, home: Path, device: str) -> Path:
+    """Train one condition to its end; return its run folder."""
+    profile = study.profile
+    pair = specimen(
+        study, home, "slow", condition.difficulty, profile.specimen_seed, all_scans=condition.labels != "truth"
+    )
+    labels_zyx = pair.truth_zyx if condition.labels == "truth" else procedure_labels(pair.folder)
+    config = replace(profile.config(condition.weights), seed=condition.seed)
+    size_um, run_dir = pair.grey_zyx.voxel_size_um, run_dir_of(home, condition)
+    return training.train(pair.grey_zyx, labels_zyx, run_dir, config, voxel_size_um=size_um, resume=True, device=device)
+
+
+def run_dir_of(home: Path, condition: Condition) -> Path:
+    """Return the run folder of a condition."""
+    return home / "runs" / condition.name
+
+
+def specimen(study: Study, home: Path, casting: str, difficulty: str, seed: int, *, all_scans: bool = False) -> Pair:
+    """Make a specimen, or find it, and open its synchrotron scan."""
+    folder = home / "specimens" / f"{casting}_{seed}_{difficulty}"
+    paths = phantom.make(
+        folder,
+        specimen=casting,
+        shape_zyx=study.unseen[casting],
+        seed=seed,
+        difficulty=difficulty,
+        modalities=phantom.MODALITIES if all_scans else ("synchrotron",),
+        n_angles=study.profile.n_angles,
+        voxel_size_um=study.profile.voxel_size_um,
+    )
+    return Pair(volumes.open(paths["synchrotron"]), volumes.open(paths["truth"]), folder)
+
+
+def procedure_labels(folder: Path) -> volumes.Volume:
+    """Label a specimen by its three scans, as the paper did, unless that has been done."""
+    path = folder / "labels.tif"
+    if not path.exists():
+        scans = [volumes.open(folder / f"{name}.tif") for name in ("lab_ct", "synchrotron", "etched")]
+        made = ground_truth.label_scans(*(scan[:] for scan in scans))
+        volumes.write(path, made.labels_zyx, voxel_size_um=scans[1].voxel_size_um)
+    return volumes.open(path)
+
+
+def _rows(study: Study, condition: Condition, home: Path, run_dir: Path, device: str) -> Iterator[Row]:
+    """Measure a trained network on its own test section and on unseen specimens."""
+    yield from _of_test_section(study, condition, home, run_dir)
+    trained = runs.load_network(run_dir, study.profile.reported_epoch)
+    for casting in study.unseen:
+        pair = specimen(study, home, casting, condition.difficulty, UNSEEN_SEED)
+        truth_zyx = pair.truth_zyx[:]
+        for recipe, options in study.recipes.items():
+            started = time.perf_counter()
+            labels_zyx = prediction.segment(pair.grey_zyx, trained, device=device, options=options)
+            speed = labels_zyx.size / (time.perf_counter() - started)
+            yield from _of_volume(study, condition, casting, recipe, labels_zyx, truth_zyx)
+            yield _row(condition, casting, recipe, False, (tidy.WHOLE, "voxels_per_s", speed, float("nan")))
+
+
+def _of_test_section(study: Study, condition: Condition, home: Path, run_dir: Path) -> Iterator[Row]:
+    """Measure the labels of the test section against the truth, whatever the network learned from."""
+    _, labels_zyx = runs.read_test(run_dir, study.profile.reported_epoch)
+    pair = specimen(study, home, "slow", condition.difficulty, study.profile.specimen_seed)
+    truth_zyx = dataset.test_section(pair.truth_zyx, labels_zyx.shape[1])
+    yield from _of_volume(study, condition, TEST_SECTION, "slices", labels_zyx, truth_zyx)
+
+
+def _of_volume(
+    study: Study, condition: Condition, name: str, recipe: str, labels_zyx: tidy.Labels, truth_zyx: tidy.Labels
+) -> Iterator[Row]:
+    for value in tidy.values_of(labels_zyx, truth_zyx):
+        yield _row(condition, name, recipe, False, value)
+    cleaned = (metrics.without_specks(labels, study.min_voxels) for labels in (labels_zyx, truth_zyx))
+    for value in tidy.topology_of(*cleaned):
+        yield _row(condition, name, recipe, True, value)
+
+
+def _row(condition: Condition, name: str, recipe: str, cleaned: bool, value: tidy.Value) -> Row:
+    key: dict[str, Any] = {"difficulty": condition.difficulty, "labels": condition.labels, "seed": condition.seed}
+    of, quantity, measured, truth = value
+    return Row(
+        **key,
+        weights=str(condition.weights),
+        specimen=name,
+        recipe=recipe,
+        cleaned=cleaned,
+        of=of,
+        quantity=quantity,
+        value=measured,
+        truth=truth,
+    )
