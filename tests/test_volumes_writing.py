@@ -261,3 +261,38 @@ def test_a_file_appears_under_its_name_only_when_whole(tmp_path):
         assert not (tmp_path / "n" / "x.json").exists()
         assert partial.parent == tmp_path / "n"
     assert [path.name for path in (tmp_path / "n").iterdir()] == ["x.json"]
+
+
+def test_slabs_of_an_unfinished_zarr_are_read_back_and_kept(tmp_path):
+    expected = np.random.default_rng(0).integers(0, 3, (300, 20, 30)).astype(np.uint8)
+    stack = volumes.Stack(expected.shape, expected.dtype, 1.5, labels=True)
+    partial = tmp_path / "unfinished.zarr"
+    volumes.begin(partial, stack, keep=True)
+    volumes.write_slab(partial, 32, expected[32:64], flushed=True)
+    volumes.begin(partial, stack, keep=True)
+    np.testing.assert_array_equal(volumes.read_slab(partial, range(32, 64)), expected[32:64])
+    with pytest.raises(ValueError, match=r"lacks 0/c/2/0/0; write that slab again"):
+        volumes.read_slab(partial, range(60, 70))
+    for z in range(0, 300, 32):
+        volumes.write_slab(partial, z, expected[z : z + 32])
+    whole = volumes.write(tmp_path / "whole.zarr", expected, voxel_size_um=1.5, labels=True)
+    finished = volumes.finish(partial, tmp_path / "finished.zarr")
+    shutil.copytree(finished, partial)
+    volumes.begin(partial, stack, keep=True)
+    assert not (partial / "1").exists()
+    finished = volumes.finish(partial, tmp_path / "finished.zarr")
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
+    assert all((whole / path).read_bytes() == (finished / path).read_bytes() for path in files)
+    chunk = finished / "0" / "c" / "1" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match="damaged"):
+        volumes.read_slab(finished, range(32, 64))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_flushed_slab_is_the_same(tmp_path, grey_zyx, suffix):
+    partial = tmp_path / f"unfinished{suffix}"
+    volumes.begin(partial, volumes.Stack(grey_zyx.shape, grey_zyx.dtype))
+    volumes.write_slab(partial, 0, grey_zyx, flushed=True)
+    np.testing.assert_array_equal(volumes.open(volumes.finish(partial, tmp_path / f"v{suffix}"))[:], grey_zyx)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
+from alsiseg import clusters
 from alsiseg.topology import Sliceable
 from alsiseg.topology.reading import in_order
+from alsiseg.volumes import Volume
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -50,10 +52,11 @@ class Task(Generic[Result]):
 def run(tasks: Sequence[Task[Result]], volumes: Sequence[Sliceable], client: "Client") -> Iterator[Result]:
     """Have the workers do the tasks; yield the results in order.
 
-    Slabs of a dask array, and of a zarr array on a disk that the workers see, are read by the workers;
-    those of any other volume are read here, one by one, and sent. Two slabs for every thread of the
-    cluster are under way at any time.
+    Slabs of a dask array, of a zarr array on a disk, and of what `volumes.open` gives when every worker sees
+    that file too, are read by the workers; those of any other volume are read here, one by one, and sent. Two
+    slabs for every thread of the cluster are under way at any time.
     """
+    volumes = [_seen(volume, client) for volume in volumes]
     return in_order(partial(_submitted, volumes=volumes, client=client), tasks, 2 * n_threads(client))
 
 
@@ -63,6 +66,21 @@ class Part:
 
     volume_zyx: Any
     z: slice
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A volume that every worker can open."""
+
+    volume_zyx: Volume
+
+
+def _seen(volume_zyx: Any, client: "Client") -> Any:
+    """Mark a volume on a disk that every worker sees."""
+    if not isinstance(volume_zyx, Volume) or volume_zyx.opened_with is None:
+        return volume_zyx
+    again, expected = volume_zyx.opening_again(), clusters.fingerprint(volume_zyx)
+    return volume_zyx if clusters.blind_workers(client, again, expected) else Seen(volume_zyx)
 
 
 def _submitted(task: Task[Any], *, volumes: Sequence[Sliceable], client: "Client") -> "Future":
@@ -80,6 +98,8 @@ def _done(work: Callable[..., Result], *slabs: Any) -> Result:
 
 def _for_a_worker(volume_zyx: Any, z: slice, client: "Client") -> Any:
     """Slices of a volume in the form in which a worker gets them."""
+    if isinstance(volume_zyx, Seen):
+        return Part(volume_zyx.volume_zyx, z)
     library = type(volume_zyx).__module__.partition(".")[0]
     if library == "dask":
         return volume_zyx[z]

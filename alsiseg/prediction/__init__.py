@@ -2,8 +2,9 @@
 
 `tasks` reads slabs ahead, runs the network and takes the argmax on the device, and hands the labels on, side by side
 (`pipeline`); `slabs` arranges the grey as images of each view; `tiles` knows which windows give exactly what whole
-slices give; `inference` makes the network ready; `planning` fits the work into memory; `journal` and `files` write
-volumes that a stopped call continues; `spread` tells how far the measures differ between views and passes.
+slices give; `inference` makes the network ready; `planning` fits the work into memory; `journal`, `maps` and `files`
+write volumes that a stopped call continues; `workers` spreads slabs over a dask.distributed cluster; `spread` tells how
+far the measures differ between views and passes.
 """
 
 from collections.abc import Iterator

@@ -6,7 +6,7 @@ Beside `labels.tif` stands, while it is made, the folder `labels.tif.partial`:
 
     settings.json     what decides the labels: scan, network, options, device, versions; and how the work was cut up
     journal.jsonl     one line per finished slab, with the checksums of its voxels
-    labels.raw, ...   the voxels, uint8, one file per map
+    labels.raw, ...   the voxels, uint8, one file per map; where workers write them labels.zarr, ...
 
 A slab's voxels reach the disk before its line does. A slab counts as finished when its line is whole and its voxels
 have the checksums in it; any other is made again.
@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from alsiseg.prediction.maps import Map
+from alsiseg.progress import steps
 from alsiseg.volumes import failures_of_disk, written_whole
 
 FORMAT = "alsiseg segmentation 1"
@@ -43,10 +45,8 @@ class Journal:
     Attributes
     ----------
     folder : Path
-    shape_zyx : tuple of int
-        Of every map.
-    maps : tuple of str
-        Names of the maps.
+    maps : dict
+        By name, where a map is kept.
     settings : dict
         As in settings.json: those of the first call, when this one continues it.
     slabs : list of range
@@ -56,8 +56,7 @@ class Journal:
     """
 
     folder: Path
-    shape_zyx: tuple[int, int, int]
-    maps: tuple[str, ...]
+    maps: dict[str, Map]
     settings: dict[str, Any]
     slabs: list[range]
     anew: bool = False
@@ -75,7 +74,8 @@ class Journal:
             self._lock()
             if self.anew:
                 self._lines.truncate(0)
-            self._files = {name: self._opened(name) for name in self.maps}
+            for of in self.maps.values():
+                of.open(anew=self.anew)
             self._read_lines()
             with written_whole(self.folder / "settings.json") as partial:
                 partial.write_text(json.dumps({"format": FORMAT, **self.settings}, indent=2) + "\n")
@@ -107,27 +107,11 @@ class Journal:
                 f"{self.folder} is being written by another process; wait for it or choose another output"
             ) from error
 
-    def _opened(self, name: str) -> int:
-        path = self.folder / f"{file_name(name)}.raw"
-        with failures_of_disk(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            if os.fstat(descriptor).st_size != self._n_bytes:
-                os.truncate(descriptor, self._n_bytes)
-        return descriptor
-
-    @property
-    def _n_bytes(self) -> int:
-        return int(np.prod(self.shape_zyx, dtype=np.int64))
-
-    @property
-    def _plane(self) -> int:
-        return self.shape_zyx[1] * self.shape_zyx[2]
-
     def _read_lines(self) -> None:
         """Find the finished slabs; cut off a last line that a stop left unfinished."""
         self._lines.seek(0)
         end = 0
-        for line in self._lines:
+        for line in steps(self._lines.readlines(), "checking finished slabs", unit=" slabs"):
             entry = _entry(line)
             if entry is None:
                 break
@@ -141,16 +125,23 @@ class Journal:
         number = entry.get("slab")
         if not isinstance(number, int) or not 0 <= number < len(self.slabs):
             return False
-        return entry.get("sha256") == _checksums({name: self.read(name, self.slabs[number]) for name in self.maps})
+        try:
+            return entry.get("sha256") == checksums({name: self.read(name, self.slabs[number]) for name in self.maps})
+        except (ValueError, OSError):  # a chunk of a zarr is missing or damaged
+            return False
 
     def record(self, z: range, maps: dict[str, NDArray[np.uint8]]) -> None:
         """Keep a finished slab; when this returns, it is on the disk."""
         with failures_of_disk(self.folder):
             for name, map_zyx in maps.items():
-                _write_at(self._files[name], np.ascontiguousarray(map_zyx).data.cast("B"), z.start * self._plane)
-                os.fsync(self._files[name])
-            number = self.slabs.index(z)
-            line = json.dumps({"slab": number, "z": [z.start, z.stop], "sha256": _checksums(maps)})
+                self.maps[name].write(z, map_zyx)
+        self.note(self.slabs.index(z), checksums(maps))
+
+    def note(self, number: int, sha256: dict[str, str]) -> None:
+        """Record that a slab is finished whose voxels are on the disk."""
+        z = self.slabs[number]
+        line = json.dumps({"slab": number, "z": [z.start, z.stop], "sha256": sha256})
+        with failures_of_disk(self.folder):
             self._lines.write(line.encode() + b"\n")
             self._lines.flush()
             os.fsync(self._lines.fileno())
@@ -158,18 +149,7 @@ class Journal:
 
     def read(self, name: str, z: range) -> NDArray[np.uint8]:
         """Read slices of a map back."""
-        found = bytearray(len(z) * self._plane)
-        view, at = memoryview(found), z.start * self._plane
-        n_read = 0
-        with open(self._files[name], "rb", closefd=False, buffering=0) as file:
-            file.seek(at)
-            while n_read < len(found) and (n := file.readinto(view[n_read:])):
-                n_read += n
-        return np.frombuffer(found, np.uint8).reshape(len(z), *self.shape_zyx[1:])
-
-    def map(self, name: str) -> NDArray[np.uint8]:
-        """A finished map (Z, Y, X), in memory only where it is looked at."""
-        return np.memmap(self.folder / f"{file_name(name)}.raw", np.uint8, "r", shape=self.shape_zyx)
+        return self.maps[name].read(z)
 
     def remove(self) -> None:
         """Remove the folder and all that is in it."""
@@ -177,15 +157,9 @@ class Journal:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _close(self) -> None:
-        for descriptor in getattr(self, "_files", {}).values():
-            os.close(descriptor)
-        self._files = {}
+        for of in self.maps.values():
+            of.close()
         self._lines.close()
-
-
-def file_name(map_name: str) -> str:
-    """Name a map's file: "view y, pass 2" becomes "view_y_pass_2"."""
-    return map_name.replace(", ", "_").replace(" ", "_")
 
 
 def begun(folder: Path) -> dict[str, Any] | None:
@@ -209,7 +183,8 @@ def differences(before: dict[str, Any], now: dict[str, Any], ignored: Iterable[s
     return [f"{key} {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
 
 
-def _checksums(maps: dict[str, NDArray[np.uint8]]) -> dict[str, str]:
+def checksums(maps: dict[str, NDArray[np.uint8]]) -> dict[str, str]:
+    """Checksums of the voxels of every map."""
     return {name: hashlib.sha256(np.ascontiguousarray(map_zyx).data).hexdigest() for name, map_zyx in maps.items()}
 
 
@@ -220,10 +195,3 @@ def _entry(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return entry if line.endswith(b"\n") and isinstance(entry, dict) else None
-
-
-def _write_at(descriptor: int, voxels: memoryview, offset: int) -> None:
-    """Write all bytes at a place; the system may take them in several pieces."""
-    os.lseek(descriptor, offset, os.SEEK_SET)
-    while voxels:
-        voxels = voxels[os.write(descriptor, voxels) :]

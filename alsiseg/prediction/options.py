@@ -79,11 +79,18 @@ class Plan:
         Pixels that it sees at once, one image at least.
     slab_slices : int
         Slices that are read, segmented and written together.
+    chunk_slices : int
+        Slabs begin at multiples of this, so that workers which write into one zarr share none of its chunks.
     """
 
     tile_px: int
     batch_px: int
     slab_slices: int
+    chunk_slices: int = 1
+
+    def slab_halo(self, halo: int) -> int:
+        """Slices that views along y and x need around a slab, in whole chunks."""
+        return -(-halo // self.chunk_slices) * self.chunk_slices
 
     def as_dict(self) -> dict[str, int]:
         """Make a plain dictionary that JSON can hold."""

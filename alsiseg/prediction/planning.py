@@ -19,6 +19,7 @@ SHARE_OF_MEMORY = {"cpu": 0.5, "cuda": 0.85}  # on a CPU others need memory too
 BATCH_PX = {"cpu": 2**19, "cuda": 2**22}  # eight slices of 256 x 256 keep two cores busy
 SLAB_VOXELS = {"cpu": 2**21, "cuda": 2**26}  # what a stop may cost: seconds of work
 SLAB_SLICES_OF_THREE_VIEWS = 256
+SLABS_OF_A_WORKER = 4  # at least, where the volume allows: all end about together, and a lost slab costs little
 SLABS_IN_MEMORY = 4  # read ahead, waiting, being segmented, being written
 MARGIN = 1.4  # estimates then came out at 1.2 to 3 times what processes on a CPU took
 
@@ -31,30 +32,50 @@ class Load:
     ----------
     host_bytes, device_bytes : int
         Beside each other on a GPU; their sum on a CPU.
-    disk_bytes : int
-        While the work is under way.
     """
 
     host_bytes: int
     device_bytes: int
-    disk_bytes: int
+
+
+@dataclass(frozen=True)
+class Crew:
+    """The workers of a cluster as a plan sees them: all alike, each with a slab of its own.
+
+    Attributes
+    ----------
+    device : Device
+        Of every worker.
+    host_bytes, device_bytes : int
+        Memory that a worker may use.
+    chunk_slices : int
+        Slabs must begin at multiples of this, itself a multiple of 16.
+    n_workers : int
+    torch_version : str
+    """
+
+    device: Device
+    host_bytes: int
+    device_bytes: int
+    chunk_slices: int
+    n_workers: int
+    torch_version: str
 
 
 def load(shape_zyx: tuple[int, ...], network: UNet, options: Options, plan: Plan, halo: int, item: int) -> Load:
     """Estimate what a plan needs; `item` is the size in bytes of a feature."""
     config, (n_z, n_y, n_x) = network.config, shape_zyx
     plane = aligned(n_y) * aligned(n_x)
-    core = min(plan.slab_slices + (halo if options.three_views else 0), n_z)
-    read = min(plan.slab_slices + (2 * halo if options.three_views else config.n_slices - 1), n_z)
+    slab_halo = plan.slab_halo(halo)
+    core = min(plan.slab_slices + (slab_halo if options.three_views else 0), n_z)
+    read = min(plan.slab_slices + (2 * slab_halo if options.three_views else config.n_slices - 1), n_z)
     slabs = SLABS_IN_MEMORY * plane * (read * 8 + core * len(options.maps))  # grey as read, and normalised
     summed = plane * core * 4 * (config.n_classes + 2) if needs_probabilities(options) else 0
     turned = plane * read * 4 if options.three_views else 0
     per_px = features_per_px(config) * item * MARGIN + 4 * (3 * config.n_classes + 3 * config.n_slices)
     pixels = max(plan.batch_px, largest_window_px(shape_zyx, options, plan, halo))
     on_device = int(pixels * per_px + summed + turned + 2 * n_parameters(network) * item)
-    raw = math.prod(shape_zyx) * len(options.maps)
-    final = math.prod(shape_zyx) * (1 + options.uncertainty)
-    return Load(slabs, on_device, raw + final)
+    return Load(slabs, on_device)
 
 
 def features_per_px(config: UNetConfig) -> float:
@@ -73,12 +94,14 @@ def largest_window_px(shape_zyx: tuple[int, ...], options: Options, plan: Plan, 
     edges = [min(aligned(n), max(plan.tile_px, 2 * halo + 16)) for n in shape_zyx[1:]]
     rows = [edges[0]]
     if options.three_views:
-        rows.append(min(aligned(shape_zyx[0]), aligned(plan.slab_slices) + 2 * halo))
+        rows.append(min(aligned(shape_zyx[0]), aligned(plan.slab_slices) + 2 * plan.slab_halo(halo)))
     return max(max(rows) * max(edges), math.prod(edges))
 
 
-def choose(shape_zyx: tuple[int, ...], network: UNet, options: Options, device: Device, halo: int) -> tuple[Plan, Load]:
-    """Choose the largest pieces of work that fit into free memory.
+def choose(
+    shape_zyx: tuple[int, ...], network: UNet, options: Options, device: Device, halo: int, *, crew: Crew | None = None
+) -> tuple[Plan, Load]:
+    """Choose the largest pieces of work that fit into free memory, of this machine or of every worker.
 
     Whole slices where the device allows, otherwise tiles; batches of them as far as they make the work faster.
 
@@ -88,7 +111,8 @@ def choose(shape_zyx: tuple[int, ...], network: UNet, options: Options, device: 
         When even the smallest tile does not fit; the message says what would.
     """
     item = 2 if device.bfloat16 else 4
-    host, on_device = free_bytes(device)
+    host, on_device = free_bytes(device) if crew is None else (crew.host_bytes, crew.device_bytes)
+    candidates = _candidates(shape_zyx, options, device, halo, crew)
 
     def estimate(plan: Plan) -> Load:
         return load(shape_zyx, network, options, plan, halo, item)
@@ -102,23 +126,29 @@ def choose(shape_zyx: tuple[int, ...], network: UNet, options: Options, device: 
             return needed.host_bytes + needed.device_bytes <= host
         return needed.host_bytes <= host and needed.device_bytes <= on_device
 
-    plan = next((plan for plan in _candidates(shape_zyx, options, device, halo) if fits(plan)), None)
+    plan = next((plan for plan in candidates if fits(plan)), None)
     if plan is None:
-        smallest = estimate(list(_candidates(shape_zyx, options, device, halo))[-1])
-        raise ValueError(_too_large(smallest, device, host, on_device, options))
+        raise ValueError(_too_large(estimate(candidates[-1]), device, host, on_device, options))
     return plan, estimate(plan)
 
 
-def _candidates(shape_zyx: tuple[int, ...], options: Options, device: Device, halo: int) -> list[Plan]:
+def _candidates(
+    shape_zyx: tuple[int, ...], options: Options, device: Device, halo: int, crew: Crew | None
+) -> list[Plan]:
     """Plans from the largest pieces to the smallest: batches shrink first, then tiles, then slabs."""
     kind = device.type if device.type in BATCH_PX else "cpu"
     n_z, n_y, n_x = shape_zyx
     first = max(4, min(n_z, SLAB_VOXELS[kind] // (n_y * n_x)))
     if options.three_views:
         first = min(aligned(n_z), SLAB_SLICES_OF_THREE_VIEWS)
-    whole = Plan(options.tile_px or max(map(aligned, shape_zyx)), BATCH_PX[kind], first)
+    chunk = 1
+    if crew is not None:
+        chunk = crew.chunk_slices
+        share = max(-(-n_z // (SLABS_OF_A_WORKER * crew.n_workers)), 2 * halo if options.three_views else 1)
+        first = -(-min(first, share) // chunk) * chunk
+    whole = Plan(options.tile_px or max(map(aligned, shape_zyx)), BATCH_PX[kind], first, chunk)
     tiles = [*_halved(whole, lambda plan: smaller(plan, halo))]
-    slabs = [*_halved(tiles[-1], lambda plan: _thinner(plan, 16 if options.three_views else 1))]
+    slabs = [*_halved(tiles[-1], lambda plan: _thinner(plan, max(chunk, 16 if options.three_views else 1)))]
     return [*tiles, *slabs[1:]]
 
 
@@ -143,7 +173,8 @@ def smaller(plan: Plan, halo: int) -> Plan | None:
 
 
 def _thinner(plan: Plan, least: int) -> Plan | None:
-    return replace(plan, slab_slices=max(least, plan.slab_slices // 2)) if plan.slab_slices > least else None
+    half = plan.slab_slices // 2 // plan.chunk_slices * plan.chunk_slices
+    return replace(plan, slab_slices=max(least, half)) if plan.slab_slices > least else None
 
 
 def free_bytes(device: Device) -> tuple[int, int]:

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alsiseg import metrics
 from alsiseg.topology import Connectivity, Sliceable
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 MEANING = (
     "low and high are the least and the largest value among the members (views, dropout passes) and their average "
@@ -42,6 +45,7 @@ def spread(
     *,
     voxel_size_um: float | None = None,
     connectivity: Connectivity = 26,
+    client: "Client | None" = None,
 ) -> dict[str, dict[str, Spread]]:
     """Measure the networks of a prediction and of its members.
 
@@ -51,7 +55,7 @@ def spread(
         Volume (Z, Y, X) from the averaged probabilities.
     members
         Volumes of each view or pass by name, from `predict` with ``Options(members=True)``.
-    voxel_size_um, connectivity
+    voxel_size_um, connectivity, client
         As for `metrics.measure_networks`.
 
     Returns
@@ -66,7 +70,7 @@ def spread(
     """
     if len(members) < 2:
         raise ValueError(f"the spread needs two members or more, got {len(members)}; ask for views or dropout passes")
-    options: dict[str, Any] = {"voxel_size_um": voxel_size_um, "connectivity": connectivity}
+    options: dict[str, Any] = {"voxel_size_um": voxel_size_um, "connectivity": connectivity, "client": client}
     average = metrics.as_dict(metrics.measure_networks(labels_zyx, **options))
     each = {name: metrics.as_dict(metrics.measure_networks(of, **options)) for name, of in members.items()}
     return {

@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from alsiseg import dataset, devices, runs
 from alsiseg.dataset import GreyScale
@@ -58,6 +59,7 @@ class Task:
     scan_sha256: str
     plan: Plan
     load: planning.Load
+    crew: planning.Crew | None = None
     clock: Clock = field(default_factory=Clock)
 
     @property
@@ -73,21 +75,30 @@ class Task:
             self.shape_zyx[0],
             n_slices=self.trained.network.config.n_slices,
             slab_slices=self.plan.slab_slices,
-            halo=self.halo if self.options.three_views else None,
+            halo=self.plan.slab_halo(self.halo) if self.options.three_views else None,
         )
 
     def __str__(self) -> str:
         """Say what is done and what it needs, before it starts."""
         shape, plan = " x ".join(map(str, self.shape_zyx)), self.plan
         pieces = "whole slices" if plan.tile_px >= max(self.shape_zyx[1:]) else f"tiles of {plan.tile_px} pixels"
-        free = planning.free_bytes(self.device)[0]
+        free = planning.free_bytes(self.device)[0] if self.crew is None else self.crew.host_bytes
+        crew = "" if self.crew is None else f"{self.crew.n_workers} worker{'s' * (self.crew.n_workers != 1)} with "
         return (
-            f"{shape} voxels on {self.device}, {pieces}, slabs of {plan.slab_slices} slices; needs about "
-            f"{planning.gib(self.load.host_bytes + self.load.device_bytes)} of memory (may use {planning.gib(free)})"
+            f"{shape} voxels on {crew}{self.device}, {pieces}, slabs of {plan.slab_slices} slices; "
+            f"{'each ' if crew else ''}needs about {planning.gib(self.load.host_bytes + self.load.device_bytes)} of "
+            f"memory (may use {planning.gib(free)})"
         )
 
 
-def prepare(grey_zyx: Grey, trained: Trained | str | Path, *, device: str, options: Options) -> Task:
+def prepare(
+    grey_zyx: Grey,
+    trained: Trained | str | Path,
+    *,
+    device: str,
+    options: Options,
+    crew: planning.Crew | None = None,
+) -> Task:
     """Check that everything fits together, measure the grey scale and choose a plan.
 
     Raises
@@ -103,16 +114,17 @@ def prepare(grey_zyx: Grey, trained: Trained | str | Path, *, device: str, optio
             f"needs a network for the {len(Phase)} phases, this one tells {trained.network.config.n_classes} classes "
             "apart; train one on labels 0, 1 and 2"
         )
-    on = _in_precision(devices.choose(device), options)
+    on = in_precision(devices.choose(device), options) if crew is None else crew.device
     sampled = _Sampled(grey_zyx)
     scale = dataset.grey_scale(sampled)  # type: ignore[arg-type]
     halo = halo_px(trained.network)
     shape_zyx = tuple(map(int, grey_zyx.shape))
-    plan, load = planning.choose(shape_zyx, trained.network, options, on, halo)
-    return Task(grey_zyx, trained, options, on, halo, scale, sampled.sha256, plan, load)
+    plan, load = planning.choose(shape_zyx, trained.network, options, on, halo, crew=crew)
+    return Task(grey_zyx, trained, options, on, halo, scale, sampled.sha256, plan, load, crew)
 
 
-def _in_precision(device: Device, options: Options) -> Device:
+def in_precision(device: Device, options: Options) -> Device:
+    """Choose the precision that the options ask for."""
     return device if options.precision == "auto" else replace(device, bfloat16=options.precision == "bfloat16")
 
 
@@ -151,9 +163,7 @@ def slab_maps(task: Task, finished: Collection[int] = ()) -> Generator[SlabMaps,
     Reading, the network, and the caller work side by side. A caller that stops early closes the generator.
     """
     slabs = [slab for number, slab in enumerate(task.slabs) if number not in finished]
-    with steps(None, "segmenting", int(np.prod(task.shape_zyx))) as bar:
-        bar.unit, bar.unit_scale = " voxels", True
-        bar.initial = bar.n = _n_voxels(task) - sum(len(slab.core) for slab in slabs) * _plane(task)
+    with progress(task, finished) as bar:
         read = ahead(lambda _: _read(task, slabs))
         found = ahead(lambda stopped: _segmented(task, read, stopped, partial(bar.write, file=sys.stderr)))
         with closing(found):
@@ -162,25 +172,34 @@ def slab_maps(task: Task, finished: Collection[int] = ()) -> Generator[SlabMaps,
                 bar.update(len(maps.z) * _plane(task))
 
 
+@contextmanager
+def progress(task: Task, finished: Collection[int]) -> "Iterator[tqdm]":
+    """Show how many voxels are done, how many a second, and the time left."""
+    done = sum(len(slab.core) for number, slab in enumerate(task.slabs) if number in finished)
+    with steps(None, "segmenting", task.shape_zyx[0] * _plane(task)) as bar:
+        bar.unit, bar.unit_scale = " voxels", True
+        bar.initial = bar.n = done * _plane(task)
+        yield bar
+
+
 def _plane(task: Task) -> int:
     return task.shape_zyx[1] * task.shape_zyx[2]
-
-
-def _n_voxels(task: Task) -> int:
-    return task.shape_zyx[0] * _plane(task)
 
 
 def _read(task: Task, slabs: list[Slab]) -> Iterator[tuple[Slab, Tensor]]:
     """Read and normalise one slab after the other."""
     reader = SlabReader(task.grey_zyx)
     for slab in slabs:
-        with task.clock("read"):
-            slab_zyx = reader.read(slab.read)
-        with task.clock("normalise"):
-            grey_zyx = normalised(slab_zyx, task.scale)
-            if task.device.type == "cuda":
-                grey_zyx = grey_zyx.pin_memory()
-        yield slab, grey_zyx
+        yield slab, read_slab(task, slab, reader)
+
+
+def read_slab(task: Task, slab: Slab, reader: SlabReader) -> Tensor:
+    """Read and normalise one slab."""
+    with task.clock("read"):
+        slab_zyx = reader.read(slab.read)
+    with task.clock("normalise"):
+        grey_zyx = normalised(slab_zyx, task.scale)
+        return grey_zyx.pin_memory() if task.device.type == "cuda" else grey_zyx
 
 
 def _segmented(
@@ -190,8 +209,15 @@ def _segmented(
     inference = Inference(task.trained.network, task.device, symmetries=task.options.symmetries)
     with torch.inference_mode(), closing(read):
         for slab, grey_zyx in read:
-            work = _SlabWork(task, inference, slab, grey_zyx.to(task.device.name, non_blocking=True), stopped)
-            yield SlabMaps(slab.core, _within_memory(task, work, say))
+            yield segmented_slab(task, inference, slab, grey_zyx, stopped, say)
+
+
+def segmented_slab(
+    task: Task, inference: Inference, slab: Slab, grey_zyx: Tensor, stopped: Event, say: Callable[[str], object]
+) -> SlabMaps:
+    """Run the network on one slab; raises `Stopped` soon after the event is set."""
+    work = _SlabWork(task, inference, slab, grey_zyx.to(task.device.name, non_blocking=True), stopped)
+    return SlabMaps(slab.core, _within_memory(task, work, say))
 
 
 def _within_memory(task: Task, work: "_SlabWork", say: Callable[[str], object]) -> dict[str, NDArray[np.uint8]]:

@@ -13,7 +13,8 @@ from numpy.typing import DTypeLike
 
 from alsiseg.volumes import blocks, checks, folders, hdf5, tiff, zarrs
 from alsiseg.volumes.formats import HDF5_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES, check_named_alike, format_of
-from alsiseg.volumes.saving import begin, check_output, finish, write, write_slab
+from alsiseg.volumes.pyramids import Level, levels
+from alsiseg.volumes.saving import begin, check_output, finish, read_slab, write, write_slab
 from alsiseg.volumes.stack import Stack
 from alsiseg.volumes.volume import Volume
 from alsiseg.volumes.whole_folders import put_in_place
@@ -23,6 +24,7 @@ __all__ = [
     "HDF5_SUFFIXES",
     "TIFF_SUFFIXES",
     "ZARR_SUFFIXES",
+    "Level",
     "Stack",
     "Volume",
     "begin",
@@ -31,8 +33,10 @@ __all__ = [
     "discard_partial",
     "failures_of_disk",
     "finish",
+    "levels",
     "open",
     "put_in_place",
+    "read_slab",
     "write",
     "write_slab",
     "written_whole",

@@ -46,7 +46,7 @@ def format_of(path: Path) -> str:
         what = "is a file, and zarr a folder" if kind else "is named like none"
         raise ValueError(
             f"needs a TIFF file (.tif, .tiff), an HDF5 file (.h5, .hdf5, .hdf, .nxs, .nx), a folder of TIFF slices or "
-            f"a zarr folder, {path} {what}; bare voxels need shape_zyx and dtype"
+            f"a zarr folder, {path} {what}; bare voxels need shape_zyx and dtype (--raw-shape, --raw-dtype)"
         )
     return kind
 

@@ -14,7 +14,7 @@ from alsiseg.volumes import hdf5_writing, tiff_writing, zarr_writing
 from alsiseg.volumes.formats import format_by_name
 from alsiseg.volumes.stack import Stack, slabs
 from alsiseg.volumes.whole_folders import check_place_of_folder, flush_tree, put_in_place, written_whole_folder
-from alsiseg.volumes.writing import check_place, failures_of_disk, written_whole
+from alsiseg.volumes.writing import check_place, failures_of_disk, flush, written_whole
 
 _WRITERS = {"TIFF": tiff_writing, "zarr": zarr_writing, "HDF5": hdf5_writing}
 
@@ -70,15 +70,21 @@ def write(
     return path
 
 
-def begin(partial: str | Path, stack: Stack) -> None:
-    """Make the empty volume that `write_slab` fills; its name ends as `write` says."""
+def begin(partial: str | Path, stack: Stack, *, keep: bool = False) -> None:
+    """Make the empty volume that `write_slab` fills; its name ends as `write` says.
+
+    With `keep`, which zarr knows, slabs that were written before stay, and only what `finish` adds is removed.
+    """
     partial = Path(partial)
     with failures_of_disk(partial):
-        _writer(partial).begin(partial, stack)
+        if keep:
+            zarr_writing.begin_again(partial, stack)
+        else:
+            _writer(partial).begin(partial, stack)
 
 
-def write_slab(partial: str | Path, z_start: int, slab_zyx: NDArray) -> None:
-    """Write slices from `z_start` on.
+def write_slab(partial: str | Path, z_start: int, slab_zyx: NDArray, *, flushed: bool = False) -> None:
+    """Write slices from `z_start` on; when `flushed`, they are on the disk when this returns.
 
     Several processes may do so at once in TIFF and zarr, where `z_start` and the number of slices are multiples of
     `Stack.slab_slices` (the last slab ends with the volume); in HDF5 one at a time. Doing it again changes nothing.
@@ -86,6 +92,22 @@ def write_slab(partial: str | Path, z_start: int, slab_zyx: NDArray) -> None:
     partial = Path(partial)
     with failures_of_disk(partial):
         _writer(partial).write_slab(partial, z_start, slab_zyx)
+        if flushed:
+            z = range(z_start, z_start + len(slab_zyx))
+            for path in zarr_writing.chunk_files(partial, z) if format_by_name(partial) == "zarr" else [partial]:
+                flush(path)
+                flush(path.parent)
+
+
+def read_slab(partial: str | Path, z: range) -> NDArray:
+    """Read slices back from an unfinished zarr, in which other slabs may be missing.
+
+    Raises
+    ------
+    ValueError
+        When one of its chunks is missing or damaged.
+    """
+    return zarr_writing.read_slab(Path(partial), z)
 
 
 def finish(partial: str | Path, path: str | Path) -> Path:

@@ -26,7 +26,8 @@ def write_slab(partial: Path, z_start: int, slab_zyx: NDArray) -> None:
     """Write the slices where they belong."""
     with tifffile.TiffFile(partial) as tiff:
         series = tiff.series[0]
-    stack = Stack.checked(series.shape, series.dtype)
+    shape = series.shape if len(series.shape) == 3 else (1, *series.shape)  # tifffile drops the axis of a single slice
+    stack = Stack.checked(shape, series.dtype)
     stack.check_slab(z_start, slab_zyx)
     with partial.open("r+b") as file:
         file.seek((series.dataoffset or 0) + z_start * stack.n_bytes // stack.shape[0])

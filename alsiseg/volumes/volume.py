@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,14 @@ class Volume:
         return self.read_slices(range(len(self))).astype(dtype or self.dtype, copy=False)
 
     def __reduce__(self) -> tuple[Callable, tuple]:
+        again = self.opening_again()
+        return again.func, again.args
+
+    def opening_again(self) -> "partial[Volume]":
+        """Give what opens the file again when it is called, in any process that sees it under this path."""
         if self.opened_with is None:
             raise TypeError(f"{self.source} was not opened by volumes.open and cannot be sent to another process")
-        return _opened_again, (self.source, dict(self.opened_with))
+        return partial(_opened_again, self.source.absolute(), dict(self.opened_with))
 
 
 def _opened_again(source: Path, options: dict[str, Any]) -> Volume:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alsiseg.phases import PHASE_COLOURS, PHASE_NAMES
+from alsiseg.progress import steps
 from alsiseg.volumes import checks
 from alsiseg.volumes.stack import CHUNK_EDGE_PX, Stack
-from alsiseg.volumes.zarrs import COMPLETE
+from alsiseg.volumes.zarrs import COMPLETE, KIND
 
 VERSION = "0.5"
 ZSTD_LEVEL = 3
@@ -32,6 +33,34 @@ def begin(partial: Path, stack: Stack) -> None:
     group = _zarr().create_group(partial, overwrite=True)
     group.attrs.update({"ome": {"version": VERSION}, "labels": stack.labels, "voxel_size_um": stack.voxel_size_um})
     _create_level(group, 0, stack)
+
+
+def begin_again(partial: Path, stack: Stack) -> None:
+    """Make the image ready for more slabs; those that are there stay, levels made from them go."""
+    if not (partial / "0" / "zarr.json").is_file():
+        begin(partial, stack)
+        return
+    group = _zarr().open_group(partial, mode="r+")
+    for level in [name for name in group.array_keys() if name != "0"]:
+        del group[level]
+    group.attrs.put({"ome": {"version": VERSION}, "labels": stack.labels, "voxel_size_um": stack.voxel_size_um})
+
+
+def chunk_files(partial: Path, z: range) -> list[Path]:
+    """List the files that hold the slices `z` of level 0."""
+    array = _zarr().open_array(partial / "0", mode="r")
+    numbers = [range(-(-n // chunk)) for n, chunk in zip(array.shape, array.chunks, strict=True)]
+    numbers[0] = range(z.start // array.chunks[0], -(-z.stop // array.chunks[0]))
+    return [partial / "0" / array.metadata.encode_chunk_key(number) for number in product(*numbers)]
+
+
+def read_slab(partial: Path, z: range) -> NDArray:
+    """Read slices of level 0."""
+    with checks.parsing(partial, KIND):
+        missing = [path for path in chunk_files(partial, z) if not path.is_file()]
+        if missing:
+            raise ValueError(f"{partial} lacks {missing[0].relative_to(partial)}; write that slab again")
+        return np.asarray(_zarr().open_array(partial / "0", mode="r")[z.start : z.stop])
 
 
 def write_slab(partial: Path, z_start: int, slab_zyx: NDArray) -> None:
@@ -91,7 +120,7 @@ def _create_level(group: Any, level: int, stack: Stack) -> Any:
 def _shrink(finer: Any, coarser: Any, *, labels: bool) -> None:
     """Fill a level from the one below it, a chunk at a time."""
     starts = [range(0, n, chunk) for n, chunk in zip(coarser.shape, coarser.chunks, strict=True)]
-    for corner in product(*starts):
+    for corner in steps([*product(*starts)], "making a smaller level of the pyramid", unit=" chunks"):
         ends = [min(start + n, size) for start, n, size in zip(corner, coarser.chunks, coarser.shape, strict=True)]
         block = finer[tuple(slice(2 * start, 2 * end) for start, end in zip(corner, ends, strict=True))]
         octets = _octets(np.asarray(block))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,21 @@ def open_zarr(
 ) -> Volume:
     """Open level 0 of an OME-Zarr image, or a zarr array; see `volumes.open`."""
     found = _found(path, dataset)
+    read = _checked(path, found, axes)
+    size_um = checks.agreed_size(read.where, checks.cubic(read.where, found.edges_um), voxel_size_um)
+    return checks.volume(path, read.shape_zyx, np.dtype(found.array.dtype), size_um, read, read.chunks_zyx)
+
+
+def open_levels(path: Path, *, dataset: str | None = None, axes: str | None = None) -> "list[_Array]":
+    """Open every level of an OME-Zarr image, the finest first; a zarr array is its only level."""
+    found = _found(path, dataset)
+    with checks.parsing(path, KIND):
+        smaller = [replace(found, array=found.group[name]) for name in found.smaller]
+    return [_checked(path, level, axes) for level in (found, *smaller)]
+
+
+def _checked(path: Path, found: "_Found", axes: str | None) -> "_Array":
+    """Refuse an array that is no volume, or not whole."""
     where = path / found.array.path if found.array.path else path
     with checks.parsing(where, KIND):
         kept = [axis for axis, name in enumerate(found.names) if name in tuple("ZYX") or found.array.shape[axis] > 1]
@@ -39,10 +54,7 @@ def open_zarr(
     checks.check_type(where, dtype)
     if n_missing:
         raise ValueError(f"{where} is incomplete: {n_missing} of its chunks are missing; copy or write it again")
-    size_um = checks.agreed_size(where, checks.cubic(where, found.edges_um), voxel_size_um)
-    read = _Array(where, found.array, tuple(kept[order.index(axis)] for axis in "ZYX"))
-    chunks = [found.array.chunks[axis] for axis in read.axes_zyx]
-    return checks.volume(path, [shape[axis] for axis in read.axes_zyx], dtype, size_um, read, chunks)
+    return _Array(where, found.array, tuple(kept[order.index(axis)] for axis in "ZYX"))
 
 
 @dataclass(frozen=True)
@@ -59,9 +71,29 @@ class _Array:
             slab_zyx = read_by_ranges(z_indices, self._range)
             return np.ascontiguousarray(slab_zyx, dtype=slab_zyx.dtype.newbyteorder("="))
 
+    @property
+    def shape_zyx(self) -> tuple[int, ...]:
+        """Slices, rows, columns."""
+        return tuple(int(self.array.shape[axis]) for axis in self.axes_zyx)
+
+    @property
+    def chunks_zyx(self) -> tuple[int, ...]:
+        """What the file gives at once."""
+        return tuple(int(self.array.chunks[axis]) for axis in self.axes_zyx)
+
+    def box(self, *zyx: slice) -> NDArray:
+        """Read a box, of which only the chunks that it touches are read."""
+        with checks.parsing(self.where, KIND):
+            box_zyx = self._read(*zyx)
+            return box_zyx.astype(box_zyx.dtype.newbyteorder("="), copy=False)
+
     def _range(self, start: int, stop: int) -> NDArray:
-        key: list[int | slice] = [slice(None) if axis in self.axes_zyx else 0 for axis in range(self.array.ndim)]
-        key[self.axes_zyx[0]] = slice(start, stop)
+        return self._read(slice(start, stop), slice(None), slice(None))
+
+    def _read(self, *zyx: slice) -> NDArray:
+        key: list[int | slice] = [0] * self.array.ndim
+        for axis, part in zip(self.axes_zyx, zyx, strict=True):
+            key[axis] = part
         read = np.asarray(self.array[tuple(key)])
         in_file = sorted(self.axes_zyx)
         return read.transpose([in_file.index(axis) for axis in self.axes_zyx])
@@ -69,11 +101,16 @@ class _Array:
 
 @dataclass(frozen=True)
 class _Found:
-    """An array with what the file says about its axes; no names where it says nothing."""
+    """An array with what the file says about its axes; no names where it says nothing.
+
+    The smaller levels of its image are arrays of `group`.
+    """
 
     array: Any
     names: Sequence[str] = ()
     edges_um: Mapping[str, float | None] = field(default_factory=dict)
+    group: Any = None
+    smaller: Sequence[str] = ()
 
 
 def _found(path: Path, dataset: str | None) -> _Found:
@@ -141,7 +178,8 @@ def _level_0(group: Any, image: Mapping[str, Any]) -> _Found:
                 scale = scale * np.asarray(transformation["scale"], dtype=float)
     units = [checks.MICROMETRES_PER_UNIT.get(str(axis.get("unit", "")).lower()) for axis in axes]
     edges = zip(names, scale, units, strict=True)
-    return _Found(array, names, {name.lower(): unit and float(edge) * unit for name, edge, unit in edges})
+    edges_um = {name.lower(): unit and float(edge) * unit for name, edge, unit in edges}
+    return _Found(array, names, edges_um, group, [str(level["path"]) for level in image["datasets"][1:]])
 
 
 def _n_missing_chunks(array: Any) -> int:
