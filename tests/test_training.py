@@ -666,3 +666,29 @@ def test_options_that_make_no_sense_are_refused_in_one_line(command, options, se
     assert status == 2
     assert told.count("\n") == 1
     assert sentence in told
+
+
+@pytest.mark.parametrize(
+    ("device", "n_images", "sentence"),
+    [
+        ("cpu", 199, ""),
+        ("cpu", 300, "about 15 minutes"),
+        ("cpu", 28_560, "about 23.8 hours"),
+        ("cuda", 28_560, ""),
+    ],
+)
+def test_a_long_training_without_a_gpu_is_announced(monkeypatch, device, n_images, sentence):
+    monkeypatch.setattr(training.outlook, "_seconds_forward", lambda *_: 1.0)
+    on = training.devices.Device(device, bfloat16=False)
+    said = training.outlook.without_gpu(unet.build(TINY.unet, seed=0), None, on, n_images=n_images)
+    assert sentence in said
+    assert bool(said) == bool(sentence)
+
+
+def test_timing_an_image_leaves_the_network_as_it_is():
+    task, on = training.prepare(*specimen(), TINY), training.devices.choose("cpu")
+    network = on.place(unet.build(TINY.unet, seed=0)).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert training.outlook._seconds_forward(network, task, on) > 0
+    assert network.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())

@@ -10,6 +10,8 @@
     checkpoints/epoch_0050.safetensors   the network, with epoch_0050.json beside it
     test/truth.tif, test/epoch_0050.tif  labels of the test section: true, and as that network gives them
     resume/epoch_0052.safetensors        the last complete states of network and optimiser, with their JSON
+    corrections.tif                      in a run that corrects another (its "parent" in settings.json) only: the phase
+                                         of every corrected voxel, 255 elsewhere
 
 Every file is written under another name, flushed to disk and renamed. Every JSON file holds the checksum of
 its content and names that of the tensors beside it; the JSON of a state also repeats the histories. Nothing
@@ -27,9 +29,11 @@ from alsiseg.runs.histories import (
 )
 from alsiseg.runs.networks import Trained, kept_epochs, load_network, load_state, save_network, save_state
 from alsiseg.runs.records import (
+    amend,
     checksum,
     differences,
     exists,
+    parent,
     read_settings,
     read_test,
     read_truth,
@@ -45,6 +49,7 @@ __all__ = [
     "FORMAT",
     "BestEpochs",
     "Trained",
+    "amend",
     "best_epochs",
     "checksum",
     "differences",
@@ -53,6 +58,7 @@ __all__ = [
     "kept_epochs",
     "load_network",
     "load_state",
+    "parent",
     "read_accuracy_per_slice",
     "read_history",
     "read_settings",

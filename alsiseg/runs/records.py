@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
@@ -58,6 +59,28 @@ def read_settings(run_dir: Path) -> dict[str, Any]:
     return read_header(path)
 
 
+def amend(run_dir: Path, entries: dict[str, Any]) -> None:
+    """Replace entries of `settings.json`, such as how many epochs a training of so many minutes came to."""
+    write_json(run_dir / "settings.json", read_settings(run_dir) | entries)
+
+
+def parent(run_dir: Path, epoch: int, seen_from: Path) -> dict[str, Any]:
+    """Say which network of a run another run begins with, for that run's settings.
+
+    Returns
+    -------
+    dict
+        `run`, the way from the folder `seen_from` to the parent's; `epoch`; `sha256` of the file that holds the
+        network.
+    """
+    places = (run_dir / folder / f"epoch_{epoch:04d}.json" for folder in ("checkpoints", "resume"))
+    path = next((path for path in places if path.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"needs the network of epoch {epoch}, found none in {run_dir}; ask for a kept one")
+    way = Path(os.path.relpath(run_dir.resolve(), seen_from.resolve())).as_posix()
+    return {"run": way, "epoch": epoch, "sha256": read_header(path)["sha256"]}
+
+
 def exists(run_dir: Path) -> bool:
     """Whether a run was started in `run_dir`."""
     return (Path(run_dir) / "settings.json").is_file()
@@ -79,7 +102,8 @@ def identity(run_dir: Path) -> str:
 
 
 def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
-    ignored = ("format", "versions.", "config.epochs", "config.kept_every")
+    # what the grey looks like follows from the data, whose checksums are compared; runs of before have no record of it
+    ignored = ("format", "versions.", "config.epochs", "config.kept_every", "likeness.")
     return {key: value for key, value in _flat(settings).items() if not key.startswith(ignored)}
 
 

@@ -23,6 +23,8 @@ from alsiseg.runs.records import discard_unfinished, read_settings
 def extend(run_dir: Path, settings: dict[str, Any]) -> None:
     """Bring the folder to its last whole state and enter how many epochs it is to have, and which are kept.
 
+    A run of a version that did not record what its scan looks like gets that entry now.
+
     What a stop left unfinished goes: partial files, rows and states later than the last whole one. Rows
     that are not those recorded are restored, with a line that says so.
 
@@ -39,8 +41,9 @@ def extend(run_dir: Path, settings: dict[str, Any]) -> None:
         _return_to(run_dir, epoch)
     before = read_settings(run_dir)
     config = before["config"] | {key: settings["config"][key] for key in ("epochs", "kept_every")}
-    if config != before["config"]:
-        write_json(run_dir / "settings.json", before | {"config": config})
+    added = {key: settings[key] for key in ("likeness",) if key in settings and key not in before}
+    if added or config != before["config"]:
+        write_json(run_dir / "settings.json", before | {"config": config} | added)
     record_best(run_dir)
 
 

@@ -18,6 +18,7 @@ from alsiseg.progress import steps
 from alsiseg.training.compiling import compile_where_it_pays
 from alsiseg.training.evaluation import evaluate, predict_section
 from alsiseg.training.loop import adam, train_epoch
+from alsiseg.training.outlook import without_gpu
 from alsiseg.training.processes import ALONE, ConnectionLost, Processes, StoppedElsewhere, join, share_statistics
 from alsiseg.training.scalars import Scalars
 from alsiseg.training.settings import TrainingConfig
@@ -101,7 +102,7 @@ def train(
     try:
         with processes.agreed():
             Scalars.check(tensorboard)
-            task = prepare(grey_zyx, labels_zyx, config)
+            task = prepare(grey_zyx, labels_zyx, config, voxel_size_um=voxel_size_um)
         with processes.agreed():
             if processes.is_first:
                 _open_run(run_dir, task, voxel_size_um, resume=resume, set_aside_changed=set_aside_changed)
@@ -136,6 +137,8 @@ def train_epochs(
     n_images = len(task.draws(epoch=1))
     n_left = (config.epochs - max(done, 0)) * n_images
     compile_where_it_pays(network, task, on, processes, n_images=n_left)
+    if processes.is_first and (outlook := without_gpu(network, task, on, n_images=n_left // processes.n)):
+        print(outlook, flush=True)
     bar = steps(None, f"training {config.weights}", n_left, unit=" images", hidden=not processes.is_first)
     with bar, Scalars(run_dir, after=done, wanted=tensorboard and processes.is_first) as scalars:
         for epoch in range(done + 1, config.epochs + 1):

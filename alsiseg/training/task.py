@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from alsiseg import dataset, loss, runs, unet
-from alsiseg.dataset import GreyScale, LabelledVolume, Split
+from alsiseg.dataset import GreyScale, LabelledVolume, Split, Statistics
 from alsiseg.training.settings import TrainingConfig
 from alsiseg.volumes import Volume
 
@@ -47,6 +47,8 @@ class Task:
         Of the training slices, when the loss balances the classes.
     checksums : dict
         SHA-256 of grey and labels.
+    statistics : Statistics
+        Of the grey: what a scan is compared with before this network segments it.
     """
 
     config: TrainingConfig
@@ -58,6 +60,7 @@ class Task:
     test: Section
     class_weight: Tensor | None
     checksums: dict[str, str]
+    statistics: Statistics
 
     def draws(self, epoch: int) -> dataset.Draws:
         """Draw the images of `epoch`."""
@@ -88,17 +91,24 @@ class Task:
         return replace(self, volume=self.volume.to(device), class_weight=class_weight)
 
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the numbers, for `settings.json`."""
+        """Everything that decides the numbers, for `settings.json`, and what the scan looks like (`likeness`)."""
         return {
             "config": asdict(self.config),
             "data": {"shape_zyx": list(self.volume.labels_zyx.shape), **self.checksums},
             "split": {name: [part.start, part.stop] for name, part in vars(self.split).items()},
             "crop_px": self.crop_px,
             "grey_scale": asdict(self.scale),
+            "likeness": asdict(self.statistics),
         }
 
 
-def prepare(grey_zyx: NDArray | Volume, labels_zyx: NDArray[np.uint8] | Volume, config: TrainingConfig) -> Task:
+def prepare(
+    grey_zyx: NDArray | Volume,
+    labels_zyx: NDArray[np.uint8] | Volume,
+    config: TrainingConfig,
+    *,
+    voxel_size_um: float | None = None,
+) -> Task:
     """Check the data, split them, measure their grey scale and make the weights.
 
     Raises
@@ -112,6 +122,7 @@ def prepare(grey_zyx: NDArray | Volume, labels_zyx: NDArray[np.uint8] | Volume, 
     crop_px = unet.fitting_crop(grey_zyx.shape, largest=config.crop_px or 256)
     if config.crop_px not in (None, crop_px):
         raise ValueError(f"crops of {config.crop_px} pixels do not fit slices of {grey_zyx.shape[1:]}; use {crop_px}")
+    voxel_size_um = voxel_size_um or getattr(grey_zyx, "voxel_size_um", None)
     grey_zyx, labels_zyx = np.asarray(grey_zyx), np.asarray(labels_zyx)
     scale = dataset.grey_scale(grey_zyx)
     volume = dataset.labelled_volume(grey_zyx, labels_zyx, config.weights, scale)
@@ -127,6 +138,7 @@ def prepare(grey_zyx: NDArray | Volume, labels_zyx: NDArray[np.uint8] | Volume, 
         test=section(volume, np.array(split.test), crop_px, n_slices),
         class_weight=loss.class_weights(trained_on_zyx) if config.loss.class_balance else None,
         checksums={"grey_sha256": runs.checksum(grey_zyx), "labels_sha256": runs.checksum(labels_zyx)},
+        statistics=dataset.grey_statistics(grey_zyx, voxel_size_um=voxel_size_um),
     )
 
 
