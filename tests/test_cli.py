@@ -263,9 +263,11 @@ def test_a_voxel_size_that_is_wrong_or_contradicted_is_refused(alsiseg, scans, t
     measured = alsiseg("measure", tmp_path / "plain.tif", "--voxel-size", 1.2, "--no-intervals")
     assert (measured.status, "mm3" in measured.out) == (0, True)
     refused(alsiseg("measure", tmp_path / "plain.tif", "--voxel-size", 0), "length above 0", "got 0")
-    refused(alsiseg("measure", labels, "--voxel-size", 2.4), "one voxel size, got 1.2 and 2.4 um")
+    refused(alsiseg("measure", labels, "--voxel-size", 2.4), "states a voxel size of 1.2 um, got 2.4 um")
     volumes.write(tmp_path / "finer.tif", volumes.open(labels)[:], voxel_size_um=0.6)
-    refused(alsiseg("measure", labels, "--truth", tmp_path / "finer.tif"), "got 0.6 and 1.2 um")
+    refused(alsiseg("measure", labels, "--truth", tmp_path / "finer.tif"), "one voxel size, got 0.6 and 1.2 um")
+    refused(alsiseg("train", scans / "grey.tif", tmp_path / "finer.tif", tmp_path / "run", *TRAINING), "0.6 and 1.2")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -398,6 +400,14 @@ def test_a_damaged_run_is_said_in_one_line(alsiseg, scans, tmp_path):
     (tmp_path / "run" / "settings.json").write_text('{"form')
     refused(alsiseg(*arguments), "settings.json", "damaged")
     assert not (tmp_path / "out.tif").exists()
+
+
+def test_an_export_without_its_packages_is_refused_in_one_line(alsiseg, scans, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    refused(alsiseg("export", scans / "run", tmp_path / "net.onnx"), "onnxscript", 'pip install "alsiseg[export]"')
+    refused(alsiseg("export", scans / "run", tmp_path / "net.pt"), ".onnx or .safetensors")
+    assert listing(tmp_path) == {}
+    assert alsiseg("export", scans / "run", tmp_path / "net.safetensors").status == 0
 
 
 def test_axes_are_said_once_for_files_that_do_not_state_them(alsiseg, scans, tmp_path):
