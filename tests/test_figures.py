@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from alsiseg import figures, weightmaps
-from alsiseg.figures import rendering
+from alsiseg.figures import identities, rendering
 from alsiseg.metrics import measure_networks
 from alsiseg.phases import PHASE_COLOURS, Phase
 
@@ -238,16 +238,6 @@ def two_particles():
     return network
 
 
-def test_the_largest_particle_has_the_first_colour_and_no_other_shares_it():
-    network = np.zeros((3, 3, 60), dtype=bool)
-    network[1, 1, ::3] = True
-    network[1, 1, 30:34] = True
-    colours = rendering.particle_colours(network, n_colours=4)
-    assert set(colours[network]) == {1, 2, 3, 4}
-    assert np.flatnonzero(colours[1, 1] == 1).tolist() == [30, 31, 32, 33]
-    assert not colours[~network].any()
-
-
 def share_of(picture, colour):
     """Share of pixels with the hue of a colour, however bright."""
     wanted = rgb(colour) / np.linalg.norm(rgb(colour))
@@ -257,23 +247,23 @@ def share_of(picture, colour):
 
 def check_two_particles(picture):
     assert picture.dtype == np.uint8
-    assert max(picture.shape[:2]) == 200
+    assert picture.shape[1] == 200
     assert (picture[0, 0] == 255).all()
-    assert share_of(picture, rendering.particle_palette(2)[0]) > 0.15
-    assert share_of(picture, rendering.particle_palette(2)[1]) > 0.02
-    assert share_of(picture, "#00b4d8") == 0
+    assert share_of(picture, PHASE_COLOURS[Phase.SILICON]) > 0.15
+    assert share_of(picture, identities.VIVID_COLOURS[0]) > 0.02
+    assert share_of(picture, identities.VIVID_COLOURS[1]) == 0
 
 
 def test_the_plain_renderer_draws_each_particle_in_its_colour():
-    check_two_particles(figures.particles(two_particles(), size_px=200, renderer="plain"))
+    check_two_particles(figures.particles(two_particles(), width_px=200, renderer="plain"))
 
 
 def test_opengl_draws_the_same_scene_as_the_plain_renderer():
     if figures.opengl_obstacle():
         pytest.skip(figures.opengl_obstacle())
-    by_opengl = figures.particles(two_particles(), size_px=200, renderer="opengl")
+    by_opengl = figures.particles(two_particles(), width_px=200, renderer="opengl")
     check_two_particles(by_opengl)
-    plain = figures.particles(two_particles(), size_px=200, renderer="plain")
+    plain = figures.particles(two_particles(), width_px=200, renderer="plain")
     same = (by_opengl.min(axis=-1) < 250) == (plain.min(axis=-1) < 250)
     assert same.mean() > 0.97
 
@@ -282,7 +272,7 @@ def test_the_plain_renderer_shows_what_is_in_front():
     labels = np.zeros((20, 20, 20), dtype=np.uint8)
     labels[:, :, 15] = Phase.SILICON  # the camera stands at high x, y and z
     labels[:, :, 4] = Phase.ALUMINIDE
-    picture = figures.phases_picture(labels, size_px=150, renderer="plain")
+    picture = figures.phases_picture(labels, width_px=150, renderer="plain")
     silicon, aluminide = (share_of(picture, PHASE_COLOURS[p]) for p in (Phase.SILICON, Phase.ALUMINIDE))
     assert silicon > 1.3 * aluminide > 0
 
@@ -291,7 +281,7 @@ def test_the_plain_renderer_shows_what_is_in_front():
 def test_an_empty_network_gives_an_empty_box(renderer):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a machine without OpenGL says so
-        picture = figures.particles(np.zeros((8, 9, 10), dtype=bool), size_px=80, renderer=renderer)
+        picture = figures.particles(np.zeros((8, 9, 10), dtype=bool), width_px=80, renderer=renderer)
     assert (picture.std(axis=-1) < 2).all()  # greys only
 
 
@@ -300,7 +290,7 @@ def test_without_opengl_a_line_says_so_and_the_picture_is_drawn_all_the_same(mon
     rendering.opengl_obstacle.cache_clear()
     try:
         with pytest.warns(UserWarning, match="no OpenGL library"):
-            check_two_particles(figures.particles(two_particles(), size_px=200))
+            check_two_particles(figures.particles(two_particles(), width_px=200))
     finally:
         rendering.opengl_obstacle.cache_clear()
 

@@ -2,7 +2,8 @@
 
 `manner` has sizes, styles and saving; `slices` grey and label pictures; `charts` curves and bars;
 `sizes` measures against the size of what is measured;
-`rendering` the 3-D pictures; `architecture` Fig. 2 and `published` the other figures of the paper.
+`rendering` the 3-D pictures and `identities` which particle is which in them;
+`architecture` Fig. 2 and `published` the other figures of the paper.
 """
 
 from alsiseg.figures.architecture import network_architecture
@@ -15,6 +16,7 @@ from alsiseg.figures.charts import (
     settings_legend,
     topology_columns,
 )
+from alsiseg.figures.identities import matched_particles, particle_pictures, particles
 from alsiseg.figures.manner import (
     DOUBLE_COLUMN_MM,
     SINGLE_COLUMN_MM,
@@ -37,7 +39,7 @@ from alsiseg.figures.published import (
     topology,
     weight_recipe,
 )
-from alsiseg.figures.rendering import opengl_obstacle, particles, phases_picture
+from alsiseg.figures.rendering import opengl_obstacle, phases_picture
 from alsiseg.figures.sizes import plot_mean_and_spread, plot_relative_spread, representative_volumes
 from alsiseg.figures.slices import (
     circle_places,
@@ -72,6 +74,7 @@ __all__ = [
     "labels_picture",
     "loss_curves",
     "loss_overview",
+    "matched_particles",
     "modalities",
     "network_architecture",
     "new_figure",
@@ -79,6 +82,7 @@ __all__ = [
     "overlay",
     "overlay_picture",
     "panel_letters",
+    "particle_pictures",
     "particles",
     "phase_legend",
     "phases_picture",

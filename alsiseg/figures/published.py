@@ -210,6 +210,9 @@ def accuracy(
     return figure
 
 
+PARTICLE_COLOURS = "same colour: same particle (green: the largest); grey: a particle that one picture alone has"
+
+
 @manner.style()
 def topology(
     histories: Mapping[str, charts.History],
@@ -225,9 +228,9 @@ def topology(
     truth : mapping from network to NetworkMeasure
         Drawn dashed.
     pictures : mapping from the label of a setting to a picture (rows, columns, 3)
-        From `particles`, one or more; the paper shows silicon without weights and with (1, 1.25, 1.5).
+        From `particle_pictures`, one or more; the paper shows silicon without weights and with (1, 1.25, 1.5).
     """
-    below_mm = 8 + 176 / len(pictures) * _aspect(*pictures.values())
+    below_mm = 12 + 176 / len(pictures) * _aspect(*pictures.values())
     figure, upper, lower = _two_rows(96, below_mm)
     axes = upper.subplots(2, len(NETWORKS), sharex=True)
     for column, network in enumerate(NETWORKS):
@@ -241,6 +244,8 @@ def topology(
     for panel, (label, picture) in zip(panels, pictures.items(), strict=True):
         show_rendering(panel, picture, f"silicon particles, weights {manner.setting_name(label)}")
     manner.panel_letters(list(panels), first="d")
+    if len(pictures) > 1:
+        lower.supxlabel(PARTICLE_COLOURS, fontsize=manner.JOURNAL["font.size"])
     return figure
 
 

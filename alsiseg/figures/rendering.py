@@ -12,25 +12,12 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from alsiseg.phases import NETWORK_COLOURS, PHASE_COLOURS, Phase
-from alsiseg.topology import Connectivity
+from alsiseg.figures import manner
+from alsiseg.phases import PHASE_COLOURS, Phase
 
 Renderer = Literal["auto", "opengl", "plain"]
 
-# The largest particle has the colour of silicon, so that what is cut off from it stands out.
-DETACHED_COLOURS = (
-    "#e6007e",
-    "#ffb000",
-    "#3d6df2",
-    "#d55e00",
-    "#7a3fb0",
-    "#00b4d8",
-    "#a6761d",
-    "#f781bf",
-    "#b8de29",
-    "#1b3a7a",
-    "#e41a1c",
-)
+PRINT_WIDTH_PX = round(manner.SINGLE_COLUMN_MM / 25.4 * manner.PRINT_DPI)
 LARGEST_VOLUME = 24_000_000  # voxels drawn at full resolution; larger ones are drawn from every 2nd, 3rd... voxel
 PROBE = """
 import numpy, pyvista
@@ -55,7 +42,7 @@ class View:
     half_height: float
 
     @classmethod
-    def of(cls, shape_zyx: tuple[int, ...], size_px: int) -> "View":
+    def of(cls, shape_zyx: tuple[int, ...], width_px: int) -> "View":
         """Look at a volume from a corner, a little from above, slice axis upwards; voxel centres are integers."""
         extent = np.array(shape_zyx[::-1], dtype=np.float64)
         forward = np.array([-0.78, -0.48, -0.40])
@@ -65,8 +52,7 @@ class View:
         up = np.cross(right, forward)
         half_width = 1.03 * float(np.abs(right) @ extent) / 2
         half_height = 1.03 * float(np.abs(up) @ extent) / 2
-        width_px = round(size_px * min(1.0, half_width / half_height))
-        height_px = round(size_px * min(1.0, half_height / half_width))
+        height_px = round(width_px * half_height / half_width)
         return cls((extent - 1) / 2, extent / 2, forward, right, up, width_px, height_px, half_height)
 
     @property
@@ -82,94 +68,40 @@ class View:
         return [(key / np.linalg.norm(key), 0.72), (fill / np.linalg.norm(fill), 0.22)]
 
 
-def particles(
-    network_zyx: NDArray[np.bool_],
-    *,
-    size_px: int = 1000,
-    n_colours: int = 12,
-    connectivity: Connectivity = 26,
-    renderer: Renderer = "auto",
+def phases_picture(
+    labels_zyx: NDArray[np.uint8], *, width_px: int = PRINT_WIDTH_PX, renderer: Renderer = "auto"
 ) -> NDArray[np.uint8]:
-    """Draw the connected particles of a network, one colour per particle, as in Fig. 6 d, e.
+    """Draw silicon (green) and aluminides (red) of a label volume, as in Fig. 1 e.
 
     Parameters
     ----------
-    network_zyx : bool array (Z, Y, X)
-        Voxels outside the volume are background; particles are found at full resolution.
-    size_px : int
-        Pixels along the longer side of the picture.
-    n_colours : int
-        Colours used. The largest particle always has the first (green), which no other has; the others
-        take turns in order of size.
-    connectivity : int
-        Neighbours that connect foreground voxels: 6 or 26.
-    renderer : str
-        "opengl" (PyVista, off-screen), "plain" (NumPy, needs no graphics library), or "auto": OpenGL where it
-        works, else plain with a warning that says so.
+    labels_zyx : uint8 array (Z, Y, X)
+    width_px, renderer
+        As in `particle_pictures`.
 
     Returns
     -------
-    uint8 array (rows, columns, 3)
+    uint8 array (rows, width_px, 3)
         White background, parallel projection, fixed camera and light, slice axis upwards.
-
-    Raises
-    ------
-    TypeError
-        When the network is not boolean or not three-dimensional.
     """
-    if network_zyx.dtype != bool or network_zyx.ndim != 3:
-        raise TypeError(
-            f"particles needs a boolean volume (z, y, x), got {network_zyx.dtype} with {network_zyx.ndim} axes; "
-            "select a phase first, e.g. labels_zyx == Phase.SILICON"
-        )
-    classes_zyx = particle_colours(network_zyx, n_colours=n_colours, connectivity=connectivity)
-    return draw_classes(classes_zyx, particle_palette(n_colours), size_px=size_px, renderer=renderer)
-
-
-def particle_palette(n_colours: int) -> list[str]:
-    """Return the first `n_colours` particle colours: green for the largest, then vivid ones."""
-    return [NETWORK_COLOURS["silicon"], *DETACHED_COLOURS][: max(2, n_colours)]
-
-
-def particle_colours(
-    network_zyx: NDArray[np.bool_], *, n_colours: int = 12, connectivity: Connectivity = 26
-) -> NDArray[np.uint8]:
-    """Give every particle the number of its colour: 0 background, 1 the largest, then 2, 3, ... in turns by size."""
-    import cc3d
-
-    n_colours = len(particle_palette(n_colours))
-    particle_zyx = cc3d.connected_components(network_zyx, connectivity=connectivity)
-    sizes = np.bincount(particle_zyx.ravel())
-    sizes[0] = 0
-    colour_of = np.zeros(len(sizes), dtype=np.uint8)
-    by_size = np.argsort(-sizes[1:], kind="stable") + 1
-    colour_of[by_size] = 2 + np.arange(-1, len(by_size) - 1) % (n_colours - 1)
-    colour_of[by_size[:1]] = 1
-    return colour_of[particle_zyx]
-
-
-def phases_picture(
-    labels_zyx: NDArray[np.uint8], *, size_px: int = 1000, renderer: Renderer = "auto"
-) -> NDArray[np.uint8]:
-    """Draw silicon (green) and aluminides (red) of a label volume, as in Fig. 1 e; see `particles`."""
     colours = [PHASE_COLOURS[Phase.SILICON], PHASE_COLOURS[Phase.ALUMINIDE]]
-    return draw_classes(labels_zyx, colours, size_px=size_px, renderer=renderer)
+    return draw_classes(labels_zyx, colours, width_px=width_px, renderer=renderer)
 
 
 def draw_classes(
-    classes_zyx: NDArray[np.uint8], colours: list[str], *, size_px: int = 1000, renderer: Renderer = "auto"
+    classes_zyx: NDArray[np.uint8], colours: list[str], *, width_px: int, renderer: Renderer = "auto"
 ) -> NDArray[np.uint8]:
-    """Draw the surfaces of classes 1, 2, ... in `colours`; 0 is empty. See `particles`."""
+    """Draw the surfaces of classes 1, 2, ... in `colours`; 0 is empty. See `phases_picture`."""
     if renderer not in ("auto", "opengl", "plain"):
         raise ValueError(f'renderer must be "auto", "opengl" or "plain", got {renderer!r}')
     stride = int(np.ceil((classes_zyx.size / LARGEST_VOLUME) ** (1 / 3)))
     classes_zyx = np.ascontiguousarray(classes_zyx[::stride, ::stride, ::stride])
-    view = View.of(classes_zyx.shape, size_px)
+    view = View.of(classes_zyx.shape, width_px)
     if renderer == "auto":
         obstacle = opengl_obstacle()
         renderer = "plain" if obstacle else "opengl"
         if obstacle:
-            warnings.warn(f"{obstacle}: 3-D pictures are drawn by the plain renderer", stacklevel=3)
+            warnings.warn(f"{obstacle}: 3-D pictures are drawn by the plain renderer", stacklevel=4)
     draw = draw_by_opengl if renderer == "opengl" else draw_plainly
     return draw(classes_zyx, colours, view)
 
@@ -215,15 +147,16 @@ def _fill_scene(plotter, classes_zyx: NDArray[np.uint8], colours: list[str], vie
     grid.point_data["class"] = classes_zyx.ravel()  # x runs fastest in both
     plotter.set_background("white")
     if classes_zyx.any():
+        # Where two classes touch no surface lies between them: its polygons would bend the normals at its rim, dark
+        # lines like cracks. The smoothing keeps every voxel, so that sheets of one voxel stay whole.
         surface = grid.contour_labels(
-            "all", scalars="class", smoothing_iterations=8, smoothing_distance=0.4, progress_bar=False
+            "external", scalars="class", smoothing_iterations=16, smoothing_distance=0.5, progress_bar=False
         )
-        scalars = surface.cell_data["boundary_labels"][:, 0]
-        surface.cell_data["colour"] = _palette_bytes(colours)[scalars.astype(int)]
-        surface = surface.compute_normals(split_vertices=False, auto_orient_normals=False)
-        plotter.add_mesh(
-            surface, scalars="colour", rgb=True, smooth_shading=True, ambient=0.36, diffuse=1.0, specular=0.1
-        )
+        surface.cell_data["colour"] = _palette_bytes(colours)[surface.cell_data["boundary_labels"].astype(int)]
+        # The faces are turned outwards already; turning them again goes wrong where surfaces meet in one edge.
+        surface = surface.compute_normals(cell_normals=False, split_vertices=False, consistent_normals=False)
+        drawn = plotter.add_mesh(surface, scalars="colour", rgb=True, ambient=0.36, diffuse=1.0, specular=0.1)
+        drawn.prop.interpolation = "Phong"  # `smooth_shading` would compute the normals once more
     bounds = [b for c, h in zip(view.centre, view.half_size, strict=True) for b in (c - h, c + h)]
     plotter.add_mesh(pyvista.Box(bounds).extract_all_edges(), color="#555555", line_width=2)
     for direction, strength in view.lights:

@@ -5,10 +5,10 @@ interconnectivity, Euler number) and those that a materials scientist asks for b
 0..1, names ending in _pct are per cent, lengths are in micrometres (_um), densities per millimetre.
 
 `agreement` compares labels with a truth, voxel by voxel and surface by surface; `networks` measures the
-networks; `geometry` knows interfaces, thickness and chords; `blocks` shares a volume out among blocks, from
-which `intervals` makes bootstrap intervals and curves of representative volumes; `reports` measures all
-of it at once and `tables` writes it down; `slabs` works through volumes in threads, `workers` on a dask.distributed
-cluster; `checks` stands at the door.
+networks; `geometry` knows interfaces, thickness and chords; `particles` measures every particle by itself;
+`blocks` shares a volume out among blocks, from which `intervals` makes bootstrap intervals and curves of
+representative volumes; `reports` measures all of it at once and `tables` writes it down; `slabs` works through
+volumes in threads, `workers` on a dask.distributed cluster; `checks` stands at the door.
 """
 
 from alsiseg.metrics.agreement import (
@@ -45,8 +45,9 @@ from alsiseg.metrics.intervals import (
     thickness_interval,
 )
 from alsiseg.metrics.networks import NetworkMeasure, as_dict, measure_networks
+from alsiseg.metrics.particles import Particle, Particles, find_particles
 from alsiseg.metrics.reports import Comparison, Measured, Options, Report, measure
-from alsiseg.metrics.tables import as_json, as_text, table
+from alsiseg.metrics.tables import as_json, as_text, table, table_rows
 
 __all__ = [
     "INTERFACES",
@@ -58,6 +59,8 @@ __all__ = [
     "Measured",
     "NetworkMeasure",
     "Options",
+    "Particle",
+    "Particles",
     "Report",
     "SizeCurve",
     "SurfaceDistance",
@@ -71,6 +74,7 @@ __all__ = [
     "compare",
     "confusion",
     "dice_per_phase",
+    "find_particles",
     "interface_accuracy",
     "interface_areas_per_mm",
     "iou_per_phase",
@@ -84,6 +88,7 @@ __all__ = [
     "size_columns",
     "surface_distance",
     "table",
+    "table_rows",
     "thickness_interval",
     "volume_fractions_pct",
     "without_specks",

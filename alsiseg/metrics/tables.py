@@ -47,6 +47,19 @@ def table(
     ValueError
         When `truth` does not hold the same networks.
     """
+    return _aligned(
+        table_rows(measures, truth, intervals=intervals, difference_intervals=difference_intervals), n_words=2
+    )
+
+
+def table_rows(
+    measures: Mapping[str, NetworkMeasure],
+    truth: Mapping[str, NetworkMeasure] | None = None,
+    *,
+    intervals: OfNetworks | None = None,
+    difference_intervals: OfNetworks | None = None,
+) -> list[list[str]]:
+    """List the cells of `table`, the headings first; cells that do not apply are empty."""
     if truth is not None and set(truth) != set(measures):
         raise ValueError(
             f"the truth must hold the networks {', '.join(measures)}, got {', '.join(truth)}; "
@@ -58,7 +71,7 @@ def table(
         of_truth = None if truth is None else truth[name]
         of_network = [{} if found is None else found.get(name, {}) for found in (intervals, difference_intervals)]
         rows += _rows(name, measure, of_truth, *of_network)
-    return _aligned(rows, n_words=2)
+    return rows
 
 
 def _rows(
