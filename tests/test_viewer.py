@@ -1,6 +1,8 @@
 import builtins
 import importlib.util
 import os
+import queue
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +13,10 @@ from PIL import Image
 
 from alsiseg import viewer, volumes
 from alsiseg.phases import PHASE_COLOURS, Phase
+from alsiseg.viewer.serving import Serving
+from alsiseg.viewer.slices import Sections, Slices
+from alsiseg.viewer.stack import Stack
+from alsiseg.weightmaps import PixelWeights, weight_map, weight_regions
 
 rng = np.random.default_rng(3)
 TRUTH = rng.integers(0, 3, (6, 40, 50)).astype(np.uint8)
@@ -35,12 +41,46 @@ def without(monkeypatch):
     return hide
 
 
-def control(box, description):
-    return next(widget for widget in box.children if getattr(widget, "description", None) == description)
+@pytest.fixture
+def compared():
+    """The widget of grey values, truth and prediction, and a queue of what it sends to the browser."""
+    pytest.importorskip("anywidget")
+    widget = viewer.compare(GREY, truth=TRUTH, prediction=PREDICTION, voxel_size_um=1.2)
+    return widget, listened(widget)
 
 
-def picture(box):
-    return next(widget for widget in box.children if hasattr(widget, "format")).value
+def listened(widget):
+    sent = queue.Queue()
+    widget.send = lambda message, parts=(): sent.put((message, [bytes(part) for part in parts]))
+    widget._serving.answer = widget.send
+    return sent
+
+
+def asked(widget, sent, plane, index):
+    """Ask as the browser does and wait for the slice or an error; others may come unasked."""
+    widget._handle_custom_msg({"type": "slice", "plane": plane, "index": index}, [])
+    while True:
+        answer = sent.get(timeout=60)
+        if answer[0]["type"] == "error" or (answer[0]["plane"], answer[0].get("index")) == (plane, index):
+            return answer
+
+
+def grey_and_labels(answer):
+    header, (grey, labels) = answer
+    shape = header["rows"], header["columns"]
+    return np.frombuffer(grey, header["dtype"]).reshape(shape), np.frombuffer(labels, np.uint8).reshape(shape)
+
+
+class CountedVolume:
+    """Grey values on a disk that counts the slices read."""
+
+    def __init__(self, array_zyx, chunks=None):
+        self.array_zyx, self.read = array_zyx, []
+        self.volume = volumes.Volume(Path("counted"), array_zyx.shape, array_zyx.dtype, 1.2, self.slices, chunks)
+
+    def slices(self, z_indices):
+        self.read += list(z_indices)
+        return self.array_zyx[list(z_indices)]
 
 
 def titles(figure):
@@ -83,66 +123,274 @@ def test_a_single_slice_is_refused():
         viewer.compare(GREY[0])
 
 
-def test_the_slider_changes_the_picture_and_the_words():
-    box = viewer.compare(GREY, truth=TRUTH, prediction=PREDICTION)
-    at_the_wrong_slice = picture(box)
-    words = box.children[-1].value
-    control(box, "slice").value = 1
-    assert picture(box) != at_the_wrong_slice
-    assert words != box.children[-1].value == "100.00 % of the pixels agree"
+@pytest.mark.parametrize(("plane", "n_slices"), [("xy", 6), ("xz", 40), ("yz", 50)])
+def test_the_browser_gets_the_slices_it_asks_for(compared, plane, n_slices):
+    widget, sent = compared
+    axis = {"xy": 0, "xz": 1, "yz": 2}[plane]
+    for index in (0, n_slices // 2, n_slices - 1):
+        answer = asked(widget, sent, plane, index)
+        assert answer[0]["type"] == "slice"
+        grey, labels = grey_and_labels(answer)
+        assert np.array_equal(grey, GREY.take(index, axis))
+        assert np.array_equal(labels & 15, TRUTH.take(index, axis))
+        assert np.array_equal(labels >> 4, PREDICTION.take(index, axis))
 
 
-def test_planes_have_their_own_number_of_slices():
-    box = viewer.compare(GREY, truth=TRUTH)
-    for plane, n_slices in {"xy": 6, "xz": 40, "yz": 50, "xy ": 6}.items():
-        control(box, "plane").value = plane.strip()
-        assert control(box, "slice").max == n_slices - 1
-        control(box, "slice").value = n_slices - 1
+@pytest.mark.parametrize(
+    "dtype", [np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64, np.float16, np.float32, np.float64]
+)
+def test_grey_values_reach_the_browser_unchanged_whatever_their_type(dtype):
+    pytest.importorskip("anywidget")
+    grey = rng.integers(0, 120, (2, 3, 4)).astype(dtype)
+    widget = viewer.compare(grey)
+    header, (sent,) = asked(widget, listened(widget), "xy", 1)
+    assert header["dtype"] in {"int8", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64"}
+    assert np.array_equal(np.frombuffer(sent, header["dtype"]).reshape(3, 4), grey[1])
 
 
-def test_opacity_moves_between_grey_and_colour():
-    box = viewer.compare(GREY, truth=TRUTH)
-    control(box, "opacity").value = 0.0
-    clear = picture(box)
-    control(box, "show").value = "input"
-    assert picture(box) == clear
-    control(box, "show").value = "truth"
-    control(box, "opacity").value = 1.0
-    assert picture(box) != clear
+def test_big_endian_grey_values_are_turned_for_the_browser():
+    pytest.importorskip("anywidget")
+    widget = viewer.compare(GREY.astype(">u2"))
+    header, (sent,) = asked(widget, listened(widget), "xz", 7)
+    assert np.array_equal(np.frombuffer(sent, "<u2").reshape(header["rows"], header["columns"]), GREY[:, 7])
+
+
+def test_the_widget_starts_in_the_middle_with_what_matters_most(compared):
+    widget, _ = compared
+    assert (widget.plane, widget.z, widget.y, widget.x) == ("xy", 3, 20, 25)
+    assert widget.layers == ["prediction", "difference"]
+    assert widget.phases == ["silicon", "aluminides"]
+    assert widget.window == pytest.approx(tuple(np.percentile(GREY[3], (0.5, 99.5))))
+    assert viewer.compare(GREY).layers == ["input"]
+    assert viewer.compare(GREY, truth=TRUTH).layers == ["truth"]
+    assert "alsiseg-compare" in widget._dom_classes
+
+
+def test_the_widget_can_be_driven_from_python(compared):
+    widget, _ = compared
+    widget.plane, widget.y, widget.layers, widget.opacity = "xz", 39, ["truth", "input"], 1.0
+    widget.phases, widget.window = ["silicon"], (100, 900.5)
+    state = widget.get_state()
+    assert {"plane": "xz", "y": 39, "layers": ["input", "truth"], "opacity": 1.0}.items() <= state.items()
+    assert (state["phases"], list(state["window"])) == (["silicon"], [100.0, 900.5])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("z", 6, "z must be 0 to 5, got 6"),
+        ("x", -1, "x must be 0 to 49, got -1"),
+        ("layers", ["depth"], "layers must be some of input, truth, prediction, difference, got depth"),
+        ("layers", [], "got none"),
+        ("phases", ["iron"], "got iron"),
+        ("window", (5, 5), "the darker first, got 5.0 and 5.0"),
+    ],
+)
+def test_what_the_widget_cannot_show_is_refused_in_a_sentence(compared, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        setattr(compared[0], name, value)
 
 
 def test_the_difference_is_offered_only_for_two_label_volumes():
-    assert "difference" not in control(viewer.compare(GREY, truth=TRUTH), "show").options
-    assert "difference" in control(viewer.compare(GREY, truth=TRUTH, prediction=PREDICTION), "show").options
+    pytest.importorskip("anywidget")
+    with pytest.raises(ValueError, match="some of input, truth, got difference"):
+        viewer.compare(GREY, truth=TRUTH).layers = ["difference"]
 
 
-def test_without_ipywidgets_a_sentence_says_what_to_install(without, capsys):
-    without("ipywidgets")
+def test_labels_that_are_none_are_told_to_the_browser(compared):
+    widget, _ = compared
+    wrong = TRUTH.copy()
+    wrong[1] += 3
+    widget = viewer.compare(GREY, truth=wrong)
+    answer, _ = asked(widget, listened(widget), "xy", 1)
+    assert answer["type"] == "error"
+    assert "renumber the phases" in answer["text"]
+
+
+def served(disk, **options):
+    """Answers to questions about a volume on a disk, and the list they are put into."""
+    answers = []
+    serving = Serving(Sections(Stack.of(disk.volume, None, None), **options), lambda *answer: answers.append(answer[0]))
+    disk.read.clear()
+    return serving, answers
+
+
+def test_only_the_slice_shown_and_those_that_follow_are_read_and_sent():
+    disk = CountedVolume(np.repeat(GREY, 5, axis=0))
+    serving, answers = served(disk)
+    serving.ask("xy", 10)
+    serving.wait()
+    assert disk.read == [10, 11, 12, 13]
+    for z in (11, 10, 9):
+        serving.ask("xy", z)
+        serving.wait()
+    assert sorted(disk.read) == list(range(6, 15)), "nothing twice, and ahead in the direction of the walk"
+    sent = [answer["index"] for answer in answers]
+    assert sent == [10, 11, 12, 13, 11, 12, 13, 14, 10, 9, 8, 7, 9, 8, 7, 6]
+
+
+def test_large_slices_are_read_ahead_but_sent_only_when_asked_for(monkeypatch):
+    monkeypatch.setattr("alsiseg.viewer.serving.SENT_AHEAD_BYTES", GREY[0].nbytes - 1)
+    disk = CountedVolume(GREY)
+    serving, answers = served(disk)
+    serving.ask("xy", 4)
+    serving.wait()
+    assert [answer["index"] for answer in answers] == [4]
+    assert disk.read == [4, 5]
+
+
+def test_nothing_is_read_ahead_that_needs_another_walk_through_the_file():
+    disk = CountedVolume(GREY)
+    serving, answers = served(disk, kept_bytes=2 * GREY.nbytes // GREY.shape[1])  # one slice along y
+    serving.ask("xz", 4)
+    serving.wait()
+    assert [answer["index"] for answer in answers] == [4]
+    assert disk.read == list(range(6))
+
+
+def test_slices_of_one_chunk_are_read_once():
+    disk = CountedVolume(np.repeat(GREY, 5, axis=0), chunks=(8, 40, 50))
+    slices = Slices(disk.volume)
+    for z in (9, 15, 8):
+        assert np.array_equal(slices.at(0, z), disk.array_zyx[z])
+    assert disk.read == list(range(8, 16))
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_small_volume_is_walked_through_once_for_all_planes(axis):
+    disk = CountedVolume(GREY)
+    slices = Slices(disk.volume)
+    for index in (0, 39, 20):
+        assert np.array_equal(slices.at(axis, index), GREY.take(index, axis))
+        assert np.array_equal(slices.at(3 - axis, index), GREY.take(index, 3 - axis))
+        assert np.array_equal(slices.at(0, 4), GREY[4])
+    assert disk.read == list(range(6))
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_of_a_large_volume_neighbours_are_kept_with_the_slice(axis):
+    disk = CountedVolume(GREY)
+    n_bytes = GREY.nbytes // GREY.shape[axis]
+    slices = Slices(disk.volume, kept_bytes=20 * n_bytes)  # ten in each direction of the volume
+    for index in (20, 15, 24):
+        assert np.array_equal(slices.at(axis, index), GREY.take(index, axis))
+    assert disk.read == list(range(6))
+    for index in (0, GREY.shape[axis] - 1):
+        assert np.array_equal(slices.at(axis, index), GREY.take(index, axis))
+    assert disk.read == 3 * list(range(6))
+    assert sum(slab.array.nbytes for slab in slices._slabs.values()) <= 20 * n_bytes
+
+
+def test_a_walk_that_was_stopped_goes_on_where_it_was(monkeypatch):
+    monkeypatch.setattr("alsiseg.viewer.slices.BLOCK_BYTES", 2 * GREY[0].nbytes)
+    disk = CountedVolume(GREY)
+    slices = Slices(disk.volume)
+    seen = []
+
+    def stop_half_way(n_read, n_all):
+        seen.append((n_read, n_all))
+        if n_read == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        slices.at(1, 5, stop_half_way)
+    assert seen == [(2, 6), (4, 6)]
+    assert np.array_equal(slices.at(0, 5), GREY[5]), "a slice along z need not wait for the walk"
+    assert np.array_equal(slices.at(1, 5), GREY[:, 5])
+    assert disk.read == [0, 1, 2, 3, 5, 4, 5]
+
+
+def test_a_newer_question_stops_a_long_walk(monkeypatch):
+    monkeypatch.setattr("alsiseg.viewer.slices.BLOCK_BYTES", 1)
+    monkeypatch.setattr("alsiseg.viewer.serving.TOLD_AFTER_S", -1.0)
+    disk, answers = CountedVolume(GREY), []
+
+    def answer(message, _parts):
+        answers.append((message["type"], message["plane"], message.get("index")))
+        if len(answers) == 1:  # while the file is walked through, the user turns back
+            serving.ask("xy", 5)
+
+    serving = Serving(Sections(Stack.of(disk.volume, None, None)), answer)
+    disk.read.clear()
+    serving.ask("xz", 0)
+    serving.wait()
+    assert answers == [("progress", "xz", None), ("slice", "xy", 5)]
+    assert len(disk.read) < len(GREY)
+
+
+def test_progress_counts_the_labels_too(tmp_path):
+    grey, truth = CountedVolume(GREY), CountedVolume(TRUTH)
+    seen = []
+    Sections(Stack.of(grey.volume, truth.volume, None)).read("yz", 3, lambda *read: seen.append(read))
+    assert seen == [(6, 12), (12, 12)]
+
+
+def test_a_volume_on_disk_gives_the_slices_of_its_array_and_its_voxel_size(tmp_path):
+    pytest.importorskip("anywidget")
+    grey = volumes.open(volumes.write(tmp_path / "grey.ome.zarr", GREY, voxel_size_um=0.7))
+    widget = viewer.compare(grey)
+    sent = listened(widget)
+    assert widget.scene["voxel_size_um"] == 0.7
+    for plane, axis in {"xy": 0, "xz": 1, "yz": 2}.items():
+        header, (part,) = asked(widget, sent, plane, 4)
+        assert np.array_equal(np.frombuffer(part, header["dtype"]).reshape(header["rows"], -1), GREY.take(4, axis))
+
+
+def test_memory_is_given_back_when_the_browser_closes_the_widget():
+    pytest.importorskip("anywidget")
+    disk = CountedVolume(GREY)
+    widget = viewer.compare(disk.volume)
+    asked(widget, listened(widget), "xz", 1)
+    widget._handle_custom_msg({"type": "closed"}, [])
+    widget._serving.wait()
+    assert not widget._serving.sections.grey._slabs
+
+
+def test_without_anywidget_a_sentence_says_what_to_install(without, capsys):
+    without("anywidget")
     assert viewer.compare(GREY) is None
     assert viewer.weights(TRUTH[0]) is None
     assert viewer.thresholds(GREY[0]) is None
     assert capsys.readouterr().out.count('pip install "alsiseg[notebooks]"') == 3
 
 
-def test_the_weight_sliders_redraw_the_map():
-    labels_yx = np.zeros((20, 20), dtype=np.uint8)
-    labels_yx[5:9, 5:9] = Phase.SILICON
-    box = viewer.weights(labels_yx)
-    before = picture(box)
-    control(box, "interface").value = 2.0  # no aluminide, no interface
-    assert picture(box) == before
-    control(box, "silicon").value = 2.0
-    assert picture(box) != before
-    assert box.children[-1].value.endswith(f"{1 + 16 / 400:.3f}")
+def test_the_weights_follow_the_browser_and_give_the_map():
+    pytest.importorskip("anywidget")
+    widget = viewer.weights(TRUTH[0])
+    assert widget.weights == PixelWeights()
+    widget.set_state({"silicon": 1.75, "interface": 2.0})
+    assert widget.weights == PixelWeights(1.0, 1.75, 2.0)
+    assert np.array_equal(widget.weight_yx, weight_map(TRUTH[0], PixelWeights(1.0, 1.75, 2.0)))
+    pixels = np.frombuffer(widget.pixels, np.uint8).reshape(TRUTH[0].shape)
+    assert np.array_equal(pixels & 15, TRUTH[0])
+    assert np.array_equal(pixels >> 4, weight_regions(TRUTH[0]))
+    assert "alsiseg-weights" in widget._dom_classes
 
 
-def test_the_threshold_slider_marks_the_grey_values_between():
+def test_the_thresholds_follow_the_browser_and_give_the_pixels_between():
+    pytest.importorskip("anywidget")
     scan_yx = np.tile(np.arange(100, dtype=np.uint16), (10, 1))
-    box = viewer.thresholds(scan_yx, low=90, high=99)
-    control(box, "grey").value = (0, 99)
-    everything = picture(box)
-    control(box, "grey").value = (50, 60)
-    assert picture(box) != everything
+    widget = viewer.thresholds(scan_yx, low=90, high=99)
+    assert widget.marked_yx.sum() == 100
+    widget.set_state({"low": 50, "high": 60})
+    assert np.array_equal(widget.marked_yx, (scan_yx >= 50) & (scan_yx <= 60))
+    assert np.array_equal(np.frombuffer(widget.pixels, "<u2").reshape(10, 100), scan_yx)
+    assert "alsiseg-thresholds" in widget._dom_classes
+
+
+@pytest.mark.parametrize("show", [viewer.weights, viewer.thresholds])
+def test_weights_and_thresholds_need_one_slice(show):
+    with pytest.raises(ValueError, match=r"needs? one slice \(y, x\).*give one"):
+        show(TRUTH)
+
+
+def test_the_scripts_of_the_browser_ask_nothing_of_the_network():
+    parts = sorted((Path(viewer.__file__).parent / "browser").iterdir())
+    assert {path.suffix for path in parts} == {".js", ".css"}
+    for path in parts:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"https?:|import |fetch\(|url\(", text), path.name
+        assert len(text.splitlines()) < 350
 
 
 def test_the_viewer_opens_in_a_notebook_with_a_still_picture_beside_the_sliders():
@@ -163,17 +411,24 @@ def test_the_viewer_opens_in_a_notebook_with_a_still_picture_beside_the_sliders(
 GROWING = """
 import time
 from pathlib import Path
-from alsiseg import viewer
+from alsiseg.viewer import curves
+drawn, draw = [], curves.curves_so_far
+def counted(run_dirs):
+    figure = draw(run_dirs)
+    drawn.append(figure)
+    return figure
+curves.curves_so_far = counted
 history = Path(FOLDER) / "run" / "history.csv"
 history.parent.mkdir()
 rows = ["epoch,test_loss,accuracy"]
-with viewer.growing_curves({"1, 1, 1": history.parent}, every_s=0.05):
+with curves.growing_curves({"1, 1, 1": history.parent}, every_s=0.05):
     for epoch, loss in enumerate((1.1, 0.5, 0.3)):
         rows.append(f"{epoch},{loss},{1 - loss / 2}")
         partial = history.with_suffix(".partial")
         partial.write_text("\\n".join(rows) + "\\n")
         partial.replace(history)
-        time.sleep(0.7)
+        while len(drawn) < epoch + 2:  # empty at first, then one more for every epoch
+            time.sleep(0.01)
 """
 
 

@@ -34,11 +34,12 @@ def growing_curves(run_dirs: Mapping[str, str | Path], *, every_s: float = 2.0) 
     from IPython.display import display
 
     figures.show_in_notebooks()
+    seen_at_first = _epochs(run_dirs)  # before it is drawn, so that no epoch is missed
     handle = display(curves_so_far(run_dirs), display_id=True)
     finished = threading.Event()
 
     def watch() -> None:
-        seen = _epochs(run_dirs)
+        seen = seen_at_first
         while not finished.wait(every_s):
             if (now := _epochs(run_dirs)) != seen:
                 seen = now

@@ -1,8 +1,6 @@
-"""Sliders in a notebook, and beside them a still picture that needs no browser."""
+"""What a notebook shows: a still picture that needs no browser, and over it a widget where one can be had."""
 
-import io
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,16 +8,16 @@ from numpy.typing import NDArray
 
 from alsiseg import figures
 from alsiseg.phases import Phase
-from alsiseg.viewer.stack import PLANE_AXES, Sliceable, Stack, row_of_pictures, still
+from alsiseg.viewer.stack import Sliceable, Stack, row_of_pictures, still
 from alsiseg.weightmaps import PixelWeights, weight_map
 
 if TYPE_CHECKING:
-    import ipywidgets
     from matplotlib.figure import Figure
 
-PICTURE_PX = 480  # smallest width of a picture in a notebook
+    from alsiseg.viewer.widgets import Compare, Thresholds, Weights
+
 NEEDS_WIDGETS = (
-    "The sliders need ipywidgets, which is not installed here; the picture above shows one slice. "
+    "The controls need anywidget, which is not installed here; the picture above shows what they start with. "
     'To have them: pip install "alsiseg[notebooks]"'
 )
 
@@ -30,52 +28,41 @@ def compare(
     truth: Sliceable | None = None,
     prediction: Sliceable | None = None,
     voxel_size_um: float | None = None,
-) -> "ipywidgets.VBox | None":
+) -> "Compare | None":
     """Step through a volume in a notebook with truth and prediction over it.
 
-    Shows the still picture of the middle slice, then gives sliders for slice, plane, opacity and layer
-    (difference included when truth and prediction are given).
+    Leaves the still picture of the middle slice, and over it, while a browser and a kernel are there, the slices
+    with slider and keyboard: planes, layers side by side (difference included when truth and prediction are
+    given), phases, opacity, grey window, zoom, and what lies under the cursor. Only the slices shown are read;
+    those along y and x of a file need a walk through it, of which as much is kept as memory allows.
 
     Parameters
     ----------
     grey_zyx, truth, prediction : volume (Z, Y, X)
-        Arrays or `volumes.Volume`. Slices along z are read one at a time.
+        Arrays or `volumes.Volume`, of any size.
     voxel_size_um : float, optional
-        For the scale bar of the still picture.
+        For scale bar and positions; that of the volume, when it knows one, else pixels.
 
     Returns
     -------
-    ipywidgets.VBox or None
-        Shown by Jupyter as the last line of a cell; None, with a sentence, when ipywidgets is missing.
+    Compare or None
+        Shown by Jupyter as the last line of a cell; its attributes (plane, z, y, x, layers, phases, opacity,
+        window) follow the browser and move it. None, with a sentence, when anywidget is missing.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When shapes differ or labels are not labels.
     """
     stack = Stack.of(grey_zyx, truth, prediction)
+    voxel_size_um = voxel_size_um or getattr(grey_zyx, "voxel_size_um", None)
     _display(still(grey_zyx, truth=truth, prediction=prediction, voxel_size_um=voxel_size_um))
     widgets = _widgets()
-    if widgets is None:
-        return None
-    layer = widgets.ToggleButtons(options=stack.layers, value=stack.layers[-1], description="show")
-    plane = widgets.ToggleButtons(options=list(PLANE_AXES), value="xy", description="plane")
-    index = widgets.IntSlider(grey_zyx.shape[0] // 2, 0, grey_zyx.shape[0] - 1, description="slice")
-    opacity = widgets.FloatSlider(0.5, min=0.0, max=1.0, step=0.05, description="opacity")
-    picture, words = widgets.Image(format="png"), widgets.Label()
-
-    def redraw(_change: object = None) -> None:
-        shown = stack.picture(layer.value, plane.value, index.value, opacity.value)
-        picture.value = _png(shown)
-        words.value = stack.agreement(plane.value, index.value)
-
-    def turn(_change: object) -> None:
-        n_slices = grey_zyx.shape[PLANE_AXES[plane.value]]
-        index.max, index.value = n_slices - 1, n_slices // 2
-        redraw()
-
-    plane.observe(turn, "value")
-    _redraw_on_change(redraw, layer, index, opacity)
-    return widgets.VBox([layer, plane, index, opacity, picture, words])
+    return None if widgets is None else widgets.Compare(stack, voxel_size_um=voxel_size_um)
 
 
-def weights(labels_yx: NDArray[np.uint8], *, start: PixelWeights | None = None) -> "ipywidgets.VBox | None":
-    """Turn the weights of silicon and interface in a notebook and see the map redrawn.
+def weights(labels_yx: NDArray[np.uint8], *, start: PixelWeights | None = None) -> "Weights | None":
+    """Turn the weights of the loss in a notebook and see the map redrawn at once.
 
     Parameters
     ----------
@@ -86,30 +73,25 @@ def weights(labels_yx: NDArray[np.uint8], *, start: PixelWeights | None = None) 
 
     Returns
     -------
-    ipywidgets.VBox or None
-        None, with a sentence, when ipywidgets is missing. A still picture is shown in any case.
+    Weights or None
+        Its attribute `weights` is the setting chosen. None, with a sentence, when anywidget is missing. A still
+        picture is left in any case.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When the labels are not one slice of labels.
     """
+    if labels_yx.ndim != 2:
+        raise ValueError(f"the weight map needs one slice (y, x) of labels, got shape {labels_yx.shape}; give one")
     start = start or PixelWeights()
     with figures.style():
         figure = row_of_pictures(2, labels_yx.shape[0] / labels_yx.shape[1] * 1.15)
-        figures.show_labels(figure.axes[0], labels_yx, "target")
         figures.show_weights(figure.axes[1], weight_map(labels_yx, start), "weights")
+        figures.show_labels(figure.axes[0], labels_yx, "target")
     _display(figure)
     widgets = _widgets()
-    if widgets is None:
-        return None
-    silicon = widgets.FloatSlider(start.silicon, min=1.0, max=2.0, step=0.05, description="silicon")
-    interface = widgets.FloatSlider(start.interface, min=1.0, max=2.0, step=0.05, description="interface")
-    picture, words = widgets.Image(format="png"), widgets.Label()
-
-    def redraw(_change: object = None) -> None:
-        chosen = PixelWeights(start.matrix, silicon.value, interface.value)
-        weight_yx = weight_map(labels_yx, chosen)
-        picture.value = _png(figures.colour_picture(weight_yx, 1.0, 2.0))
-        words.value = f"dark 1, bright 2; mean weight {float(weight_yx.mean()):.3f}"
-
-    _redraw_on_change(redraw, silicon, interface)
-    return widgets.VBox([silicon, interface, picture, words])
+    return None if widgets is None else widgets.Weights(labels_yx, start)
 
 
 def thresholds(
@@ -118,7 +100,7 @@ def thresholds(
     low: float | None = None,
     high: float | None = None,
     phase: Phase = Phase.SILICON,
-) -> "ipywidgets.VBox | None":
+) -> "Thresholds | None":
     """Move two grey-value thresholds in a notebook and see which pixels lie between them.
 
     Parameters
@@ -133,53 +115,41 @@ def thresholds(
 
     Returns
     -------
-    ipywidgets.VBox or None
-        None, with a sentence, when ipywidgets is missing. A still picture is shown in any case.
+    Thresholds or None
+        Its attributes `low` and `high` are the thresholds chosen, `marked_yx` the pixels between them. None, with
+        a sentence, when anywidget is missing. A still picture is left in any case.
+
+    Raises
+    ------
+    ValueError
+        When the scan is not one slice.
     """
-    darkest, brightest = float(scan_yx.min()), float(scan_yx.max())
-    low = float(np.mean(figures.grey_range(scan_yx))) if low is None else low
-    high = brightest if high is None else high
-
-    def marked(between: tuple[float, float]) -> NDArray[np.uint8]:
-        chosen = (scan_yx >= between[0]) & (scan_yx <= between[1])
-        labels_yx = np.where(chosen, phase, Phase.MATRIX).astype(np.uint8)
-        return figures.overlay_picture(scan_yx, labels_yx, 0.6)
-
+    if scan_yx.ndim != 2:
+        raise ValueError(f"thresholds need one slice (y, x) of a scan, got shape {scan_yx.shape}; give one")
+    low = float(np.mean(figures.grey_range(scan_yx))) if low is None else float(low)
+    high = float(scan_yx.max()) if high is None else float(high)
+    chosen = (scan_yx >= low) & (scan_yx <= high)
+    labels_yx = np.where(chosen, phase, Phase.MATRIX).astype(np.uint8)
     with figures.style():
         figure = row_of_pictures(2, scan_yx.shape[0] / scan_yx.shape[1])
         figures.show_grey(figure.axes[0], scan_yx, "scan")
-        figures.show_picture(figure.axes[1], marked((low, high)), f"grey {low:.0f} to {high:.0f}")
+        marked = figures.overlay_picture(scan_yx, labels_yx, 0.6)
+        figures.show_picture(figure.axes[1], marked, f"grey {low:.4g} to {high:.4g}")
     _display(figure)
     widgets = _widgets()
-    if widgets is None:
-        return None
-    between = widgets.FloatRangeSlider(
-        value=(low, high), min=darkest, max=brightest, step=(brightest - darkest) / 500, description="grey"
-    )
-    picture = widgets.Image(format="png")
-
-    def redraw(_change: object = None) -> None:
-        picture.value = _png(marked(between.value))
-
-    _redraw_on_change(redraw, between)
-    return widgets.VBox([between, picture])
+    return None if widgets is None else widgets.Thresholds(scan_yx, low, high, phase)
 
 
 def _widgets() -> Any:
-    """Return the module ipywidgets; None, with a sentence, when it is missing."""
+    """Return the module of the widgets; None, with a sentence, when anywidget is missing."""
     try:
-        import ipywidgets
+        import anywidget  # noqa: F401
     except ImportError:
         print(NEEDS_WIDGETS)
         return None
-    return ipywidgets
+    from alsiseg.viewer import widgets
 
-
-def _redraw_on_change(redraw: Callable[..., None], *controls: Any) -> None:
-    """Draw now and whenever one of the controls moves."""
-    for control in controls:
-        control.observe(redraw, "value")
-    redraw()
+    return widgets
 
 
 def in_notebook() -> bool:
@@ -195,14 +165,3 @@ def _display(figure: "Figure") -> None:
 
         figures.show_in_notebooks()
         display(figure)
-
-
-def _png(picture: NDArray[np.uint8]) -> bytes:
-    """Encode a picture, small ones enlarged by a whole factor so that pixels stay square."""
-    from PIL import Image
-
-    factor = max(1, round(PICTURE_PX / picture.shape[1]))
-    large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
-    buffer = io.BytesIO()
-    Image.fromarray(large).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 Plane = Literal["xy", "xz", "yz"]
 PLANE_AXES: dict[Plane, int] = {"xy": 0, "xz": 1, "yz": 2}  # the axis of z, y, x that a slider walks along
-LAYERS = ("input", "truth", "prediction", "difference")
+LABELS = ("truth", "prediction")
+LAYERS = ("input", *LABELS, "difference")
 
 
 class Sliceable(Protocol):
@@ -63,29 +64,22 @@ class Stack:
         """What can be shown: the input, the labels given, and their difference when there are both."""
         return [n for n in LAYERS if n == "input" or n in self.labels or len(self.labels) == 2]
 
-    def read(self, volume: Sliceable, plane: Plane, index: int) -> NDArray:
-        """Read one slice of a plane; slices along z are read alone, others across the whole volume."""
-        where: list[Any] = [slice(None)] * 3
-        where[PLANE_AXES[plane]] = index
-        return np.asarray(volume[tuple(where)])
-
-    def picture(self, layer: str, plane: Plane, index: int, alpha: float) -> NDArray[np.uint8]:
-        """Draw one slice: grey, labels of opacity `alpha` over it, or the difference of the labels."""
+    def picture(self, layer: str, z: int, alpha: float) -> NDArray[np.uint8]:
+        """Draw slice `z`: grey, labels of opacity `alpha` over it, or the difference of the labels."""
         if layer == "difference":
-            both = [self.read(self.labels[name], plane, index) for name in ("prediction", "truth")]
-            return figures.difference_picture(*both)
-        grey_yx = self.read(self.grey, plane, index)
+            return figures.difference_picture(*(np.asarray(self.labels[name][z]) for name in ("prediction", "truth")))
+        grey_yx = np.asarray(self.grey[z])
         if layer == "input":
             return figures.grey_picture(grey_yx, self.limits)
-        labels_yx = self.read(self.labels[layer], plane, index)
+        labels_yx = np.asarray(self.labels[layer][z])
         check_labels(labels_yx, layer)
         return figures.overlay_picture(grey_yx, labels_yx, alpha, limits=self.limits)
 
-    def agreement(self, plane: Plane, index: int) -> str:
-        """Say how many pixels of a slice agree, when there are truth and prediction."""
+    def agreement(self, z: int) -> str:
+        """Say how many pixels of slice `z` agree, when there are truth and prediction."""
         if len(self.labels) < 2:
             return ""
-        prediction, truth = (self.read(self.labels[n], plane, index) for n in ("prediction", "truth"))
+        prediction, truth = (np.asarray(self.labels[name][z]) for name in ("prediction", "truth"))
         return f"{100 * float(np.mean(prediction == truth)):.2f} % of the pixels agree"
 
 
@@ -129,11 +123,11 @@ def still(
     with figures.style():
         figure = row_of_pictures(len(stack.layers), grey.shape[1] / grey.shape[2])
         for axes, layer in zip(figure.axes, stack.layers, strict=True):
-            figures.show_picture(axes, stack.picture(layer, "xy", z, alpha), layer)
+            figures.show_picture(axes, stack.picture(layer, z, alpha), layer)
         figures.scale_bar(figure.axes[0], voxel_size_um)
         figure.axes[0].set_xlabel(f"slice {z + 1} of {n_slices}")
         if len(stack.labels) == 2:
-            figure.axes[-1].set_xlabel(stack.agreement("xy", z))
+            figure.axes[-1].set_xlabel(stack.agreement(z))
         if stack.labels:
             figures.phase_legend(
                 figure,
