@@ -150,6 +150,14 @@ def test_volumes_on_disk_are_corrected_like_arrays(run_dir, labels, tmp_path):
     assert volumes.open(lazily / "corrections.tif").voxel_size_um == pytest.approx(1.3)
 
 
+def test_one_corrected_slice_is_enough_and_can_be_read_again(run_dir, labels, tmp_path):
+    mended, _ = corrected(labels)
+    one = tune(run_dir, tmp_path / "one", GREY, mended, [6])
+    true_zyx, found_zyx = runs.read_test(one, runs.kept_epochs(one)[-1])
+    np.testing.assert_array_equal(true_zyx[0], mended[6])
+    assert found_zyx.shape == true_zyx.shape
+
+
 def test_what_is_far_from_a_correction_does_not_count(labels):
     mended = labels.copy()
     mended[6, 20, 20] = (labels[6, 20, 20] + 1) % 3

@@ -94,7 +94,7 @@ class Keeper:
         truth_nyx = self.corrected.labels_nyx.numpy()
         truth = networks(truth_nyx, self.corrected.z_numbers, voxel_size_um=self.voxel_size_um)
         runs.start(self.run_dir, self.settings, truth)
-        runs.save_test_truth(self.run_dir, truth_nyx, self.voxel_size_um)
+        runs.save_test_truth(self.run_dir, as_stack(truth_nyx), self.voxel_size_um)
         volumes.write(
             self.run_dir / CORRECTIONS,
             corrections(self.corrected, self.shape_zyx),
@@ -106,11 +106,16 @@ class Keeper:
     def _keep(self, epoch: int, measured: Measured, network: UNet) -> None:
         """Keep a network in place of the one kept before."""
         before = runs.kept_epochs(self.run_dir)
-        runs.save_prediction(self.run_dir, measured.labels_nyx, epoch, self.voxel_size_um)
+        runs.save_prediction(self.run_dir, as_stack(measured.labels_nyx), epoch, self.voxel_size_um)
         runs.save_network(self.run_dir, network, self.corrected.scale, epoch, only_while_best=True)
         for old in before:
             remove(self.run_dir / "checkpoints", old)
             (self.run_dir / "test" / f"epoch_{old:04d}.tif").unlink(missing_ok=True)
+
+
+def as_stack(labels_nyx: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeat a slice that is alone: a file that holds one image is no stack, and would not be opened."""
+    return labels_nyx if len(labels_nyx) > 1 else np.repeat(labels_nyx, 2, axis=0)
 
 
 def corrections(corrected: Material, shape_zyx: tuple[int, ...]) -> Iterator[NDArray[np.uint8]]:
