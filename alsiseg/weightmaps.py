@@ -6,7 +6,7 @@ of the whole slice and crop it afterwards; a crop must not change a weight at it
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +123,9 @@ def weight_regions(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return region_zyx.reshape(labels.shape)
 
 
-def weight_map(labels: NDArray[np.uint8], weights: PixelWeights | None = None) -> NDArray[np.float32]:
+def weight_map(
+    labels: NDArray[np.uint8], weights: PixelWeights | None = None, *, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Weight of every pixel in the loss, float32 of the same shape (Fig. 3, the final image).
 
     Parameters
@@ -132,19 +134,22 @@ def weight_map(labels: NDArray[np.uint8], weights: PixelWeights | None = None) -
         One slice (Y, X) or a stack (Z, Y, X) of 0 matrix, 1 silicon, 2 aluminide.
     weights
         `PixelWeights()`, the paper's best setting, unless given.
+    out
+        Where to write the map: a C-contiguous float32 array of the shape of the labels, which is returned, a
+        memory-mapped file for instance. For several large stacks, one array used again saves the time that the
+        system takes to hand out fresh memory, which is more than that of the weights. None: a new array.
 
     Raises
     ------
     TypeError, ValueError
-        When the labels are not such a slice or stack.
+        When the labels are not such a slice or stack, or `out` is not such an array.
     """
     _check(labels)
+    weight = _room_for(labels, out)
     of_four = _weights_of_four((weights or PixelWeights()).of_region)
-    stack_zyx = _as_stack(labels)
-    weight_zyx = np.empty(stack_zyx.shape, dtype=np.float32)
-    for labels_yx, weight_yx in zip(stack_zyx, weight_zyx, strict=True):
+    for labels_yx, weight_yx in zip(_as_stack(labels), _as_stack(weight), strict=True):
         _look_up(_regions(labels_yx).reshape(-1), of_four, weight_yx.reshape(-1))
-    return weight_zyx.reshape(labels.shape)
+    return weight
 
 
 def weight_tensor(labels: "Tensor", weights: PixelWeights | None = None) -> "Tensor":
@@ -210,9 +215,29 @@ def _check(labels: NDArray[np.uint8]) -> None:
         )
 
 
-def _as_stack(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _room_for(labels: NDArray[np.uint8], out: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Give the array that the weights are written into, a new one unless it is given and fits."""
+    if out is None:
+        return np.empty(labels.shape, dtype=np.float32)
+    if not isinstance(out, np.ndarray) or out.dtype != np.float32:
+        raise TypeError(
+            f"out must be a float32 array, got {getattr(out, 'dtype', type(out).__name__)}; "
+            "make it with np.empty(labels.shape, np.float32)"
+        )
+    if out.shape != labels.shape or not (out.flags.c_contiguous and out.flags.writeable):
+        raise ValueError(
+            f"out must be a writeable C-contiguous array of the labels' shape {labels.shape}, got shape {out.shape}"
+            f"{'' if out.flags.c_contiguous else ', not C-contiguous'}"
+            f"{'' if out.flags.writeable else ', read-only'}; make it with np.empty(labels.shape, np.float32)"
+        )
+    if np.may_share_memory(labels, out):
+        raise ValueError("out must be memory of its own, got that of the labels; make another array")
+    return out
+
+
+def _as_stack(image: NDArray[Any]) -> NDArray[Any]:
     """View a slice as a stack of one; a slice at a time stays in the processor's cache."""
-    return labels[np.newaxis] if labels.ndim == 2 else labels
+    return image[np.newaxis] if image.ndim == 2 else image
 
 
 def _weights_of_four(of_region: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -184,6 +184,36 @@ def test_labels_of_other_integer_types_give_the_same_map():
     assert np.array_equal(weight_map(labels), weight_map(labels.astype(np.uint8)))
 
 
+@pytest.mark.parametrize("shape", [(12, 14), (3, 12, 14), (0, 3, 3)])
+def test_weights_written_into_given_memory_are_the_same(shape):
+    labels = np.random.default_rng(4).integers(0, 3, shape, dtype=np.uint8)
+    weights, given = PixelWeights(0.5, 1.15, 1.2), np.full(shape, np.nan, dtype=np.float32)
+    assert weight_map(labels, weights, out=given) is given
+    assert np.array_equal(given, weight_map(labels, weights))
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "sentence"),
+    [
+        (np.empty((12, 14)), TypeError, "must be a float32 array, got float64"),
+        ([[1.0]], TypeError, "must be a float32 array, got list"),
+        (np.empty((14, 12), np.float32), ValueError, r"labels' shape \(12, 14\), got shape \(14, 12\); make"),
+        (np.empty((14, 12), np.float32).T, ValueError, "not C-contiguous"),
+        (np.broadcast_to(np.float32(1), (12, 14)), ValueError, "not C-contiguous, read-only"),
+    ],
+)
+def test_memory_that_cannot_hold_the_weights_is_refused(out, error, sentence):
+    with pytest.raises(error, match=sentence):
+        weight_map(np.zeros((12, 14), dtype=np.uint8), out=out)
+
+
+def test_the_memory_of_the_labels_is_not_overwritten():
+    memory = np.zeros(12 * 14, dtype=np.float32)
+    labels = memory.view(np.uint8)[: 12 * 14].reshape(12, 14)
+    with pytest.raises(ValueError, match="memory of its own"):
+        weight_map(labels, out=memory.reshape(12, 14))
+
+
 @pytest.mark.parametrize("name", ["matrix", "silicon", "interface"])
 @pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
 def test_weights_that_are_not_above_zero_are_refused_by_name(name, weight):
