@@ -50,12 +50,23 @@ function readOut(names) {
   return { element, set };
 }
 
-// State of the widget, changed here at once and told to Python when the hand rests.
+// State of the widget, changed here at once and told to Python when the hand rests. Until then Python may still
+// repeat what it was told before: that is not to undo what the hand has done since.
 function state(model) {
-  let saving = 0;
-  const save = () => { clearTimeout(saving); saving = 0; model.save_changes(); };
-  const put = (changed) => { model.set(changed); clearTimeout(saving); saving = setTimeout(save, 120); };
-  return { put, end: () => saving && save() };
+  let saving = 0, untold = {};
+  const insist = () => {
+    const undone = Object.fromEntries(Object.entries(untold).filter(([name, value]) => model.get(name) !== value));
+    if (Object.keys(undone).length) model.set(undone);
+  };
+  const save = () => { clearTimeout(saving); saving = 0; untold = {}; model.save_changes(); };
+  const put = (changed) => {
+    untold = { ...untold, ...changed };
+    model.set(changed);
+    clearTimeout(saving);
+    saving = setTimeout(save, 120);
+  };
+  model.on("change", insist);
+  return { put, end: () => { model.off("change", insist); if (saving) save(); } };
 }
 
 function slider(label, testid, { min, max, step, input }) {
