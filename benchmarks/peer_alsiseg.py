@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from peering import Segment, Train, take_part
+from peering import Segment, take_part
 
 from alsiseg import devices, prediction, training, unet
 from alsiseg.profiles import PROFILES
@@ -40,10 +41,5 @@ def train(
     }
 
 
-def with_three_views(_train: Train) -> Train:
-    """Segment slices along z, y and x."""
-    return lambda *given: train(*given, three_views=True)
-
-
 if __name__ == "__main__":
-    take_part("alsiseg", train, options={"three_views": with_three_views})
+    take_part("alsiseg", train, three_views=partial(train, three_views=True))

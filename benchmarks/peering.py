@@ -20,16 +20,15 @@ Segment = Callable[[NDArray], NDArray[np.uint8]]
 Train = Callable[[NDArray, NDArray[np.uint8], float, Path], tuple[Segment, dict[str, Any]]]
 
 
-def take_part(name: str, train: Train, *, options: dict[str, Callable[[Train], Train]] | None = None) -> None:
+def take_part(name: str, train: Train, *, three_views: Train | None = None) -> None:
     """Train and segment as the command line asks; write labels and what they cost."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--three-views", action="store_true")
     chosen = parser.parse_args()
-    name = f"{name}_three_views" if chosen.three_views else name
-    if chosen.three_views:
-        train = (options or {})["three_views"](train)
+    if chosen.three_views and three_views is not None:
+        name, train = f"{name}_three_views", three_views
     folder: Path = chosen.folder
     grey_zyx, labels_zyx = (tifffile.imread(folder / f"train_{what}.tif") for what in ("grey", "labels"))
     segment, said = train(grey_zyx, labels_zyx, 60 * chosen.minutes, folder)

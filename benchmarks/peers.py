@@ -26,12 +26,13 @@ from alsiseg.volumes import written_whole
 
 HERE = Path(__file__).parent
 CASTINGS = ("slow", "fast")
+# What a peer is, and the program that takes part for it.
 PEERS = {
-    "alsiseg": "the paper's network, width 8, weights 1, 1.25, 1.5",
-    "alsiseg_three_views": "the same, three views averaged",
-    "forest": "random forest (scikit-learn)",
-    "monai": "MONAI U-Net",
-    "nnunet": "nnU-Net 2d",
+    "alsiseg": ("the paper's network, width 8, weights 1, 1.25, 1.5", "peer_alsiseg.py"),
+    "alsiseg_three_views": ("the same, three views averaged", "peer_alsiseg.py"),
+    "forest": ("random forest (scikit-learn)", "peer_forest.py"),
+    "monai": ("MONAI U-Net", "peer_monai_unet.py"),
+    "nnunet": ("nnU-Net 2d", "peer_nnunet.py"),
 }
 TOPOLOGY = ("euler_26", "euler_6", "b0_26", "interconnectivity_26", "volume_fraction_pct")
 Found = dict[str, Any]
@@ -63,10 +64,10 @@ def specimen(folder: Path, casting: str, seed: int, shape_zyx: tuple[int, int, i
 
 def run_peer(name: str, python: str, folder: Path, minutes: float) -> Found:
     """Let one peer train and segment in a process of its own."""
-    print(f"{PEERS[name]} ...", flush=True)
-    command = [python, str(HERE / f"peer_{name.removesuffix('_three_views')}.py".replace("monai", "monai_unet"))]
+    what, program = PEERS[name]
+    print(f"{what} ...", flush=True)
     options = ["--three-views"] if name.endswith("three_views") else []
-    subprocess.run([*command, str(folder), "--minutes", str(minutes), *options], check=True)
+    subprocess.run([python, str(HERE / program), str(folder), "--minutes", str(minutes), *options], check=True)
     return json.loads((folder / f"peer_{name}.json").read_text())
 
 
