@@ -192,6 +192,16 @@ def test_weights_written_into_given_memory_are_the_same(shape):
     assert np.array_equal(given, weight_map(labels, weights))
 
 
+def test_labels_and_weights_may_be_files(tmp_path):
+    labels = np.random.default_rng(4).integers(0, 3, (3, 12, 14), dtype=np.uint8)
+    np.save(tmp_path / "labels.npy", labels)
+    read_only = np.load(tmp_path / "labels.npy", mmap_mode="r")
+    weight = np.lib.format.open_memmap(tmp_path / "weight.npy", mode="w+", dtype=np.float32, shape=labels.shape)
+    weight_map(read_only, out=weight).flush()
+    assert np.array_equal(np.load(tmp_path / "weight.npy"), weight_map(labels))
+    assert np.array_equal(interface_mask(read_only), interface_mask(labels))
+
+
 @pytest.mark.parametrize(
     ("out", "error", "sentence"),
     [

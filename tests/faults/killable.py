@@ -24,7 +24,7 @@ from faulty_disk import FaultyDisk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from alsiseg import metrics
+from alsiseg import metrics, weightmaps
 from alsiseg.story import mendable
 from alsiseg.training import TrainingConfig, train
 from alsiseg.unet import UNet, UNetConfig
@@ -45,6 +45,7 @@ def specimen() -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
 SPECIMEN = specimen()
 # Load once, before the forks, what is imported or compiled at the first use.
 metrics.measure_networks(SPECIMEN[1])
+weightmaps.weight_map(SPECIMEN[1], TINY.weights)
 torch.optim.Adam(UNet(TINY.unet).parameters())
 
 

@@ -92,10 +92,9 @@ def interface_mask(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
         When the labels are not such a slice or stack.
     """
     _check(labels)
-    mask_zyx = np.empty(_as_stack(labels).shape, dtype=bool)
-    for labels_yx, mask_yx in zip(_as_stack(labels), mask_zyx, strict=True):
-        mask_yx[...] = _interface(labels_yx)
-    return mask_zyx.reshape(labels.shape)
+    mask = np.empty(labels.shape, dtype=np.uint8)
+    _write(labels, np.array([0, 0, 1, 1], dtype=np.uint8), mask)
+    return mask.view(bool)
 
 
 def weight_regions(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -117,10 +116,9 @@ def weight_regions(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         When the labels are not such a slice or stack.
     """
     _check(labels)
-    region_zyx = np.empty(_as_stack(labels).shape, dtype=np.uint8)
-    for labels_yx, region_yx in zip(_as_stack(labels), region_zyx, strict=True):
-        region_yx[...] = _regions(labels_yx)
-    return region_zyx.reshape(labels.shape)
+    region = np.empty(labels.shape, dtype=np.uint8)
+    _write(labels, np.arange(4, dtype=np.uint8), region)
+    return region
 
 
 def weight_map(
@@ -137,7 +135,7 @@ def weight_map(
     out
         Where to write the map: a C-contiguous float32 array of the shape of the labels, which is returned, a
         memory-mapped file for instance. For several large stacks, one array used again saves the time that the
-        system takes to hand out fresh memory, which is more than that of the weights. None: a new array.
+        system takes to hand out fresh memory, which is as long as that of the weights or longer. None: a new array.
 
     Raises
     ------
@@ -146,9 +144,7 @@ def weight_map(
     """
     _check(labels)
     weight = _room_for(labels, out)
-    of_four = _weights_of_four((weights or PixelWeights()).of_region)
-    for labels_yx, weight_yx in zip(_as_stack(labels), _as_stack(weight), strict=True):
-        _look_up(_regions(labels_yx).reshape(-1), of_four, weight_yx.reshape(-1))
+    _write(labels, (weights or PixelWeights()).of_region, weight)
     return weight
 
 
@@ -240,59 +236,12 @@ def _as_stack(image: NDArray[Any]) -> NDArray[Any]:
     return image[np.newaxis] if image.ndim == 2 else image
 
 
-def _weights_of_four(of_region: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Weights (256, 4) of every four regions, the first in the lowest two bits of the row number."""
-    return of_region[np.arange(256)[:, np.newaxis] >> np.array([0, 2, 4, 6]) & 3]
+def _write(labels: NDArray[Any], of_region: NDArray[Any], out: NDArray[Any]) -> None:
+    """Write the value of every pixel's region, slice by slice; only a slice is ever converted or copied."""
+    from alsiseg.weightmaps.windows import write_slice
 
-
-def _look_up(region: NDArray[np.uint8], of_four: NDArray[np.float32], weight: NDArray[np.float32]) -> None:
-    """Write the weight of every region of a line, four at a time: a look-up costs the same for four as for one."""
-    n_fours = len(region) // 4
-    fours, rest = region[: 4 * n_fours].view("<u4"), region[4 * n_fours :]
-    # The product brings the two bits of all four bytes side by side into the highest byte.
-    code = (fours * np.uint32(0x01041040)).astype("<u4", copy=False).view(np.uint8)[3::4]
-    of_four.take(code, axis=0, out=weight[: 4 * n_fours].reshape(-1, 4), mode="wrap")  # "wrap" copies no output
-    weight[4 * n_fours :] = of_four[rest, 0]
-
-
-def _regions(labels_yx: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Tell silicon by the lowest bit and the interface by the next."""
-    region_yx = labels_yx.astype(np.uint8, order="C")
-    region_yx &= int(Phase.SILICON)
-    region_yx |= _interface(labels_yx, mark=2)
-    return region_yx
-
-
-def _interface(labels_yx: NDArray[np.uint8], *, mark: int = 1) -> NDArray[np.uint8]:
-    """Mark the windows that hold both phases with the bit `mark`, leaving 0 elsewhere.
-
-    Silicon (1) and aluminide (2) are different bits, so one spreading of the labels finds the
-    neighbours of both: where it reads 3, the window around the pixel holds both.
-    """
-    rimmed_yx = np.zeros([n + 2 for n in labels_yx.shape], dtype=np.uint8)
-    rimmed_yx[1:-1, 1:-1] = labels_yx
-    near_yx = _spread(rimmed_yx)
-    centres_yx = (near_yx == (Phase.SILICON | Phase.ALUMINIDE)).view(np.uint8)
-    centres_yx *= mark
-    return _spread(centres_yx)[1:-1, 1:-1]
-
-
-def _spread(rimmed_yx: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """OR every pixel inside a rim of zeros with its eight neighbours, along columns and then along rows.
-
-    With the rim, all rows can be shifted as one long line, several times faster than row by row:
-    where the ends of neighbouring rows meet, there is only rim.
-    """
-    width = rimmed_yx.shape[1]
-    line, spread_yx = rimmed_yx.reshape(-1), np.empty_like(rimmed_yx)
-    tall = line[: -2 * width] | line[width:-width]
-    tall |= line[2 * width :]
-    wide = spread_yx.reshape(-1)[width + 1 : -width - 1]
-    np.bitwise_or(tall[:-2], tall[1:-1], out=wide)
-    wide |= tall[2:]
-    for rim in (spread_yx[0], spread_yx[-1], spread_yx[:, 0], spread_yx[:, -1]):
-        rim[...] = 0
-    return spread_yx
+    for labels_yx, out_yx in zip(_as_stack(labels), _as_stack(out), strict=True):
+        write_slice(np.ascontiguousarray(labels_yx, dtype=np.uint8), of_region, out_yx)
 
 
 def _spread_tensor(marks: "Tensor") -> "Tensor":
