@@ -15,13 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from alsiseg import dataset, devices, prediction, unet, volumes
+from alsiseg import clusters, dataset, devices, prediction, unet, volumes
 from alsiseg.dataset import GreyScale
 from alsiseg.prediction import tasks
 from alsiseg.prediction.files import write_task
@@ -30,9 +31,15 @@ from alsiseg.runs import Trained
 from alsiseg.unet import UNetConfig
 
 RESULTS = Path(__file__).parent / "RESULTS_prediction.md"
-LENGTHS = (200, 2000)
 MEMORY_PX = 128
 MIB = 2**20
+ODD_SIZES = ((3, 17, 193), (1, 30, 355), (2, 190, 20), (1, 193, 209), (5, 41, 177))
+CUTS: tuple[dict[str, int], ...] = (
+    {"tile_px": 1},
+    {"tile_px": 192, "batch_px": 1},
+    {"batch_px": 1},
+    {"slab_slices": 1},
+)
 
 
 def network(width: int) -> Trained:
@@ -118,14 +125,73 @@ def agreement(folder: Path, names: list[str]) -> dict[str, float]:
     return {name: float(np.mean(other[0] == first[0])) for name, other in zip(names[1:], others, strict=True)}
 
 
-def differing_voxels(trained: Trained, precision: str, shape_zyx: tuple[int, int, int]) -> str:
-    """How many voxels of one slice the smallest tiles change."""
-    grey_zyx = smooth_noise(shape_zyx, seed=1)
-    whole, tiled = (
-        prediction.segment(grey_zyx, trained, device="cpu", options=Options(precision=precision, tile_px=tile))
-        for tile in (None, 192)
-    )
-    return f"{np.count_nonzero(whole != tiled)} of {whole.size}"
+def labels_in_pieces(grey_zyx: NDArray[np.uint16], trained: Trained, precision: str, **cut: int) -> NDArray[np.uint8]:
+    """Segment with the work cut up in another way."""
+    task = tasks.prepare(grey_zyx, trained, device="cpu", options=Options(precision=precision))
+    task.plan = replace(task.plan, **cut)
+    return np.concatenate([found.maps["labels"] for found in tasks.slab_maps(task)])
+
+
+def differing_voxels(trained: Trained, precision: str, n_sizes: int) -> tuple[int, int]:
+    """Voxels whose labels depend on how the work was cut up, and how many were compared."""
+    n_differing = n_compared = 0
+    for number, shape_zyx in enumerate(ODD_SIZES[:n_sizes]):
+        grey_zyx = smooth_noise(shape_zyx, seed=number)
+        whole = labels_in_pieces(grey_zyx, trained, precision)
+        for cut in CUTS:
+            n_differing += np.count_nonzero(labels_in_pieces(grey_zyx, trained, precision, **cut) != whole)
+            n_compared += whole.size
+    return n_differing, n_compared
+
+
+def equality_table(options: argparse.Namespace) -> list[str]:
+    rows = []
+    for width in options.equality_widths:
+        for precision in ("float32", "bfloat16"):
+            n_differing, n_compared = differing_voxels(network(width), precision, options.equality_sizes)
+            rows.append(f"| {width} | {precision} | {n_differing} of {n_compared} |")
+    tried = ", ".join(" x ".join(map(str, shape)) for shape in ODD_SIZES[: options.equality_sizes])
+    return [
+        f"Untrained networks on volumes of {tried} voxels: labels that differ between whole slices in",
+        "batches and four other ways to cut the work up, all added up (the smallest tiles; tiles of 192 pixels, one at",
+        "a time; whole slices, one at a time; slabs of one slice):\n",
+        "| width | precision | voxels that differ |",
+        "|---|---|---|",
+        *rows,
+    ]
+
+
+def workers_table(trained: Trained, shape_zyx: tuple[int, ...], n_repeats: int, folder: Path) -> list[str]:
+    """One process with one thread beside two dask workers of one thread each, in turns."""
+    try:
+        from distributed import LocalCluster
+    except ImportError:
+        return ["\ndask.distributed is not installed: two workers were left out."]
+    grey = volumes.open(volumes.write(folder / "of_workers.tif", smooth_noise(shape_zyx)))
+    took: dict[str, list[float]] = {"one process": [], "two workers": []}
+    n_threads = torch.get_num_threads()
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0") as cluster,
+        clusters.connected(cluster.scheduler_address) as client,
+    ):
+        for repeat in range(n_repeats + 1):  # the first is for warming up
+            for name, who in (("one process", None), ("two workers", client)):
+                torch.set_num_threads(1)
+                start, out = time.perf_counter(), folder / f"{name}.zarr"
+                prediction.segment_to_file(grey, trained, out, device="cpu", overwrite=True, client=who)
+                torch.set_num_threads(n_threads)
+                if repeat:
+                    took[name].append(time.perf_counter() - start)
+    one, two = (volumes.open(folder / f"{name}.zarr")[:] for name in took)
+    ratios = [a / b for a, b in zip(*took.values(), strict=True)]
+    return [
+        f"\n{shape_zyx} voxels from file to OME-Zarr, one thread for each process:\n",
+        "| | seconds | times one process | voxels that differ |",
+        "|---|---|---|---|",
+        f"| one process | {statistics.median(took['one process']):.1f} | 1.00 |  |",
+        f"| two dask workers | {statistics.median(took['two workers']):.1f} | {statistics.median(ratios):.2f} | "
+        f"{np.count_nonzero(one != two)} of {one.size} |",
+    ]
 
 
 def peak_mib(n_slices: int) -> float:
@@ -147,10 +213,15 @@ def segment_made_up_slices(n_slices: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB
 
 
+def sizes(text: str) -> tuple[int, int, int]:
+    z, y, x = (int(n) for n in text.split(","))
+    return z, y, x
+
+
 def report(options: argparse.Namespace, folder: Path) -> list[str]:
-    shape_zyx = tuple(int(n) for n in options.shape.split(","))
+    shape_zyx = sizes(options.shape)
     trained, load = network(options.width), os.getloadavg()[0]
-    took, parts = times(shape_zyx, trained, folder, options.repeats)  # type: ignore[arg-type]
+    took, parts = times(shape_zyx, trained, folder, options.repeats)
     plain = took["plain float32 slice loop"]
     n_voxels = int(np.prod(shape_zyx))
     same = agreement(folder, list(took))
@@ -166,12 +237,7 @@ def report(options: argparse.Namespace, folder: Path) -> list[str]:
         f"{100 * statistics.median(part[name] / part['all'] for part in parts):.1f} |"
         for name in parts[0]
     ]
-    peaks = {n: peak_mib(n) for n in LENGTHS}
-    equal = [
-        f"| {width} | {precision} | {differing_voxels(network(width), precision, (1, 272, 304))} |"
-        for width in options.equality_widths
-        for precision in ("float32", "bfloat16")
-    ]
+    peaks = {n: peak_mib(n) for n in options.lengths}
     return [
         "# Segmentation, measured by `benchmarks/bench_prediction.py`\n",
         f"{shape_zyx} voxels, width {options.width}, {torch.get_num_threads()} threads, {devices.choose('cpu')}, "
@@ -187,11 +253,8 @@ def report(options: argparse.Namespace, folder: Path) -> list[str]:
         f"Peak memory of slices of {MEMORY_PX} x {MEMORY_PX}, width 2, each in a process of its own: "
         + ", ".join(f"{n} slices {peak:.0f} MiB" for n, peak in peaks.items())
         + ".\n",
-        "Voxels of a slice of 272 x 304 that differ between one whole slice and tiles of 192 (the tests prove in exact",
-        "arithmetic that the tiles are right; what differs here is the order in which a library sums):\n",
-        "| width | precision | voxels that differ |",
-        "|---|---|---|",
-        *equal,
+        *equality_table(options),
+        *workers_table(trained, sizes(options.worker_shape), options.repeats, folder),
     ]
 
 
@@ -200,7 +263,11 @@ def main() -> None:
     parser.add_argument("--shape", default="64,256,256", help="voxels, Z,Y,X")
     parser.add_argument("--width", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--equality-widths", type=int, nargs="*", default=[2, 8, 16])
+    parser.add_argument("--equality-widths", type=int, nargs="*", default=[2, 8, 16, 64])
+    parser.add_argument("--equality-sizes", type=int, default=len(ODD_SIZES), help="how many of the odd sizes to try")
+    parser.add_argument("--worker-shape", default="256,128,128", help="voxels that one and two workers segment, Z,Y,X")
+    parser.add_argument("--lengths", type=int, nargs="*", default=[200, 2000], help="slices whose peak memory is taken")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--peak", type=int, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak is not None:
@@ -209,7 +276,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = report(options, Path(folder))
     print("\n".join(lines))
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from alsiseg import dataset, prediction, unet
+from alsiseg import dataset, devices, prediction, unet
 from alsiseg.dataset import GreyScale
+from alsiseg.devices import Device
 from alsiseg.prediction import planning, tasks
-from alsiseg.prediction.inference import Inference, folded
+from alsiseg.prediction.inference import SUMMED_AT_ONCE, Inference, SummedInParts, folded
 from alsiseg.prediction.options import Options
 from alsiseg.prediction.tiles import aligned, cuts, halo_px, mirrored, parts, reach_px
 from alsiseg.runs import Trained
@@ -21,10 +22,10 @@ from alsiseg.unet import UNet, UNetConfig
 HALO = 80
 
 
-def network_after_some_images(stem_channels: int, seed: int = 3) -> UNet:
+def network_after_some_images(stem_channels: int, seed: int = 3, n_steps: int = 10) -> UNet:
     network = unet.build(UNetConfig(stem_channels=stem_channels), seed=seed).train()
     with torch.no_grad():
-        for step in range(10):
+        for step in range(n_steps):
             network(torch.randn(4, 5, 32, 32, generator=torch.Generator().manual_seed(step)))
     return network.eval()
 
@@ -171,13 +172,72 @@ def test_three_views_with_symmetries_do_not_depend_on_tiles_and_slabs_in_exact_a
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("shape_zyx", SIZES)
 def test_tiled_equals_untiled_with_the_kernels_of_this_machine(shape_zyx, precision):
-    """Not a proof: a library may sum in another order for another shape (seen at width 64, see the benchmark)."""
     network = trained(network_after_some_images(4))
     whole = prediction.segment(grey(*shape_zyx), network, device="cpu", options=Options(precision=precision))
     for tile_px in TILES:
         options = Options(precision=precision, tile_px=tile_px)
         tiled = prediction.segment(grey(*shape_zyx), network, device="cpu", options=options)
         assert np.count_nonzero(tiled != whole) == 0
+
+
+def seen_precision(precision: str) -> str:
+    """Leave out bfloat16 where it is emulated: slow, and nothing that "auto" would choose."""
+    if precision == "bfloat16" and not devices.choose("cpu").bfloat16:
+        pytest.skip("this processor has no instructions for bfloat16")
+    return precision
+
+
+@pytest.fixture(scope="module")
+def of_published_width() -> Trained:
+    return trained(network_after_some_images(64, n_steps=1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape_zyx", "precision"), [((1, 30, 339), "bfloat16"), ((3, 17, 193), "bfloat16"), ((2, 16, 193), "float32")]
+)
+def test_at_the_published_width_labels_depend_neither_on_tiles_nor_on_batches(
+    of_published_width, shape_zyx, precision, monkeypatch
+):
+    """At this width a library sums 2048 channels, in blocks that depend on the shape: see `SummedInParts`."""
+    seen = seen_precision(precision)
+    whole = prediction.segment(grey(*shape_zyx), of_published_width, device="cpu", options=Options(precision=seen))
+    assert len(np.unique(whole)) > 1
+    for batch_px in (1, 2**19):
+        monkeypatch.setattr(planning, "BATCH_PX", {"cpu": batch_px})
+        options = Options(precision=seen, tile_px=176)
+        cut = prediction.segment(grey(*shape_zyx), of_published_width, device="cpu", options=options)
+        assert np.count_nonzero(cut != whole) == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("n_in", "n_out"), [(1024, 64), (256, 3), (64, 128)])
+def test_a_pixel_gets_the_same_bits_in_an_image_of_any_size_and_in_any_batch(n_in, n_out, precision):
+    torch.manual_seed(0)
+    dtype = getattr(torch, seen_precision(precision))
+    summed = SummedInParts(nn.Conv2d(n_in, n_out, 3, padding=1), SUMMED_AT_ONCE[dtype])
+    summed = summed.to(dtype).to(memory_format=torch.channels_last)
+    image = torch.randn(1, n_in, 24, 48).relu().to(dtype)
+    with torch.inference_mode():
+        whole = summed(image)
+        for rows, columns, batch in ((3, 4, 1), (4, 3, 5), (11, 17, 1), (20, 14, 5), (24, 21, 1), (2, 48, 3)):
+            cut = summed(image[:, :, :rows, :columns].expand(batch, -1, -1, -1))
+            expected = whole[..., : rows - 1, : columns - 1].expand(batch, -1, -1, -1)
+            assert torch.equal(cut[..., : rows - 1, : columns - 1], expected)
+
+
+def test_a_convolution_summed_in_parts_is_that_convolution():
+    convolution = nn.Conv2d(7, 4, 5, padding=2).double().requires_grad_(False)
+    image = torch.randn(2, 7, 9, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for n_channels in (1, 3, 7, 20):
+        torch.testing.assert_close(SummedInParts(convolution, n_channels)(image), convolution(image))
+
+
+def test_widths_up_to_16_are_summed_in_one_go_in_bfloat16():
+    """Their labels are those of torch's own convolutions, bit for bit."""
+    network = unet.build(UNetConfig(stem_channels=16), seed=0).eval()
+    summed = Inference(network, Device("cpu", bfloat16=True)).network.modules()
+    assert {len(module.weights) for module in summed if isinstance(module, SummedInParts)} == {1}
 
 
 def test_windows_that_are_too_narrow_are_noticed(exact, monkeypatch):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from alsiseg import hashing
@@ -13,6 +14,7 @@ from alsiseg.devices import Device
 from alsiseg.unet import Dropout, UNet
 
 N_SYMMETRIES = 8
+SUMMED_AT_ONCE = {torch.float32: 128, torch.bfloat16: 512}  # input channels; see `SummedInParts`
 
 
 class Inference:
@@ -26,7 +28,10 @@ class Inference:
     def __init__(self, network: UNet, device: Device, *, symmetries: bool = False) -> None:
         self.device, self.symmetries = device, symmetries
         self.dtype = torch.bfloat16 if device.bfloat16 else torch.float32
-        self.network = device.place(folded(network)).to(self.dtype)
+        ready = folded(network)
+        if device.type == "cpu":
+            sum_in_parts(ready, SUMMED_AT_ONCE[self.dtype])
+        self.network = device.place(ready).to(self.dtype)
 
     def logits(self, grey_bcyx: Tensor, keys_b: Tensor | None = None) -> Tensor:
         """Map normalised grey (B, n_slices, Y, X) on the device to logits (B, classes, Y, X).
@@ -76,6 +81,49 @@ def _turned(transposed: nn.ConvTranspose2d) -> nn.Conv2d:
     assert transposed.bias is not None
     convolution.bias = transposed.bias
     return convolution
+
+
+class SummedInParts(nn.Module):
+    """A convolution on a CPU that gives a pixel the same bits in an image of any size and in any batch.
+
+    A sum of floats depends on its order. oneDNN, which does torch's convolutions, adds all input channels up in one
+    go as long as their kernel fits into the caches, and in blocks chosen by the image's shape when it does not; so
+    tiles and whole slices came to differ in the last bit. Here the input channels are cut into parts that fit, and
+    what the parts give is added in float32, one after the other. Small images are given to oneDNN as well, for which
+    torch would otherwise take kernels of its own.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, n_channels: int) -> None:
+        super().__init__()
+        parts = convolution.weight.split(n_channels, dim=1)
+        self.weights = nn.ParameterList(nn.Parameter(part, requires_grad=False) for part in parts)
+        assert not isinstance(convolution.padding, str)  # "same" or "valid"; the network gives numbers
+        self.bias, self.padding, self.n_channels = convolution.bias, convolution.padding, n_channels
+
+    def forward(self, features_bcyx: Tensor) -> Tensor:
+        """Convolve as the convolution would."""
+        first, *others = zip(features_bcyx.split(self.n_channels, dim=1), self.weights, strict=True)
+        total = self._part(*first, self.bias)
+        if not others:
+            return total
+        total = total.float() if features_bcyx.dtype == torch.bfloat16 else total
+        for features, weight in others:
+            total += self._part(features, weight, None)
+        return total.to(features_bcyx.dtype)
+
+    def _part(self, features_bcyx: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        features_bcyx = features_bcyx.contiguous(memory_format=torch.channels_last)
+        if features_bcyx.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+            return torch.mkldnn_convolution(features_bcyx, weight, bias, self.padding, (1, 1), (1, 1), 1)
+        return functional.conv2d(features_bcyx, weight, bias, padding=self.padding)
+
+
+def sum_in_parts(network: UNet, n_channels: int) -> None:
+    """Let every convolution sum at most so many input channels at once."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d):
+                setattr(parent, name, SummedInParts(child, n_channels))
 
 
 def transformed(images_bcyx: Tensor, number: int) -> Tensor:
