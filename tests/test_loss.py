@@ -148,7 +148,7 @@ def test_soft_dice_stays_finite_where_a_phase_is_nowhere():
     assert loss.soft_dice_loss(logits, torch.zeros(2, 4, 4, dtype=torch.uint8)).item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("config", [LossConfig(), LossConfig(class_balance=True, soft_dice=1.0)])
+@pytest.mark.parametrize("config", [LossConfig(), LossConfig(class_balance=True, soft_dice=1.0, soft_euler=1.0)])
 def test_the_loss_of_a_batch_is_the_mean_over_its_images(config):
     """So that micro-batches and several processes see the loss of the whole batch."""
     logits, labels, weight = example()
@@ -158,10 +158,11 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_images(config):
     torch.testing.assert_close(whole, torch.stack([loss.total(*part, config, weight_c) for part in parts]).mean())
 
 
-@pytest.mark.parametrize("soft_dice", [-0.1, np.nan, np.inf])
-def test_a_factor_below_zero_or_without_end_is_refused(soft_dice):
-    with pytest.raises(ValueError, match="soft_dice must be a finite factor from 0 up, got"):
-        LossConfig(soft_dice=soft_dice)
+@pytest.mark.parametrize("factor", [-0.1, np.nan, np.inf])
+@pytest.mark.parametrize("name", ["soft_dice", "cl_dice", "soft_euler"])
+def test_a_factor_below_zero_or_without_end_is_refused(name, factor):
+    with pytest.raises(ValueError, match=f"{name} must be a finite factor from 0 up, got"):
+        LossConfig(**{name: factor})
 
 
 def test_class_balance_is_true_or_false():

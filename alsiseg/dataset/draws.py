@@ -1,7 +1,7 @@
 """What is random about the images of an epoch: drawn before anything is done."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,14 +52,17 @@ class Draws:
 
     Attributes
     ----------
+    view : int64
+        Number of the view that the image is cut from (see `views`), 0 where there is one only.
     z, corner, n_quarter_turns : int64
-        Slice, corner of the crop (0 to 3: top left, top right, bottom left, bottom right), rotation.
+        Slice along the view, corner of the crop (0 to 3: top left, top right, bottom left, bottom right), rotation.
     contrast, brightness, blur_sigma_px, noise : float32
         See `Augmentation`; brightness and noise in parts of the grey range, 0 where an image has none.
     noise_key : int32
         Key of the image's random bits: its noise, and the dropout of the network that sees it.
     """
 
+    view: NDArray[np.int64]
     z: NDArray[np.int64]
     corner: NDArray[np.int64]
     n_quarter_turns: NDArray[np.int64]
@@ -75,7 +78,7 @@ class Draws:
     def batches(self, n_images: int) -> Iterator["Draws"]:
         """Cut the sequence into batches; the last one may be smaller (no image is lost)."""
         for start in range(0, len(self), n_images):
-            yield self._part(start, start + n_images)
+            yield self.picked(slice(start, start + n_images))
 
     def share(self, rank: int, n_ranks: int) -> "Draws":
         """Take the part of one of `n_ranks` processes: contiguous, in order, of equal sizes as far as they divide.
@@ -87,22 +90,24 @@ class Draws:
         """
         if not 0 <= rank < n_ranks:
             raise ValueError(f"the rank must be from 0 to one below the {n_ranks} processes, got {rank}; give another")
-        return self._part(len(self) * rank // n_ranks, len(self) * (rank + 1) // n_ranks)
+        return self.picked(slice(len(self) * rank // n_ranks, len(self) * (rank + 1) // n_ranks))
 
-    def _part(self, start: int, stop: int) -> "Draws":
-        return Draws(**{field.name: getattr(self, field.name)[start:stop] for field in fields(self)})
+    def picked(self, which: slice | NDArray[np.int64]) -> "Draws":
+        """Take some of the images: a slice, or their numbers in the order wanted."""
+        return Draws(**{field.name: getattr(self, field.name)[which] for field in fields(self)})
 
 
 def draw_epoch(
-    train: range, augmentation: Augmentation, *, seed: int, epoch: int, n_images: int | None = None
+    train: range, augmentation: Augmentation, *, seed: int, epoch: int, n_images: int | None = None, stream: int = 0
 ) -> Draws:
     """Draw the images of one epoch in random order.
 
     Image i of the full count is slice, corner, rotation and grey change in nested order, so that every
-    combination occurs once. With `n_images` only the first so many of the random order are used.
+    combination occurs once. With `n_images` only the first so many of the random order are used. Another
+    `stream` (below 2**32) of the same seed and epoch is drawn independently.
     """
     total = augmentation.n_images(len(train))
-    random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    random = np.random.Generator(np.random.Philox(key=[seed, epoch + (stream << 32)]))
     order = random.permutation(total)
     grey = random.random((6, total), dtype=np.float32)
     noise_key = random.integers(-(2**31), 2**31, total, dtype=np.int32)
@@ -110,6 +115,7 @@ def draw_epoch(
     turns, per_slice = np.array(augmentation.quarter_turns), augmentation.n_images(1)
     symmetric, (blurred, noisy) = 2 * grey[:2, order] - 1, grey[2:4, order] < augmentation.probability
     return Draws(
+        view=np.zeros(len(order), np.int64),
         z=np.array(train)[order // per_slice],
         corner=order // (len(turns) * augmentation.n_grey_changes) % N_CORNERS,
         n_quarter_turns=turns[order // augmentation.n_grey_changes % len(turns)],
@@ -118,4 +124,36 @@ def draw_epoch(
         blur_sigma_px=augmentation.blur_sigma_px * grey[4, order] * blurred,
         noise=augmentation.noise * grey[5, order] * noisy,
         noise_key=noise_key[order],
+    )
+
+
+def draw_from_views(
+    trains: Sequence[range], augmentation: Augmentation, *, seed: int, epoch: int, n_images: int
+) -> Draws:
+    """Draw the images of one epoch from several views in turn: the same number from each, whatever their sizes.
+
+    The views take turns from image to image, and from one epoch to the next. A view shows every combination of
+    slice, corner, rotation and grey change once before it shows one again, with grey changes drawn anew.
+
+    Parameters
+    ----------
+    trains
+        The slices to draw from, of every view.
+    """
+    n_views = len(trains)
+    view = (np.arange(n_images) + (epoch - 1) * n_images) % n_views
+    found = []
+    for number, train in enumerate(trains):
+        n_wanted, n_whole = int(np.count_nonzero(view == number)), augmentation.n_images(len(train))
+        for n_before in range(0, n_wanted, n_whole):  # every round over a view has random numbers of its own
+            stream = n_before // n_whole * n_views + number
+            part = draw_epoch(train, augmentation, seed=seed, epoch=epoch, n_images=n_wanted - n_before, stream=stream)
+            found.append(replace(part, view=np.full(len(part), number)))
+    place = np.argsort(view, kind="stable")  # where the images go that were found view after view
+    return _joined(found).picked(np.argsort(place))
+
+
+def _joined(parts: Sequence[Draws]) -> Draws:
+    return Draws(
+        **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Draws)}
     )

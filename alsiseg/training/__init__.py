@@ -1,15 +1,16 @@
 """Train the network as published, evaluate it after every epoch, keep everything in a run folder.
 
-The loop itself stands in `loop`; `task` holds the data, `evaluation` what is measured after an epoch, `processes`
-what several processes exchange. ``torchrun --nproc-per-node N -m alsiseg train ...`` trains with N processes.
+The loop itself stands in `loop`; `specimens` reads the data, `task` holds them, `evaluation` is what is measured
+after an epoch, `processes` what several processes exchange. ``torchrun --nproc-per-node N -m alsiseg train ...``
+trains with N processes.
 """
 
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch.optim import Optimizer
 
 from alsiseg import devices, loss, metrics, runs, unet
@@ -22,9 +23,9 @@ from alsiseg.training.outlook import without_gpu
 from alsiseg.training.processes import ALONE, ConnectionLost, Processes, StoppedElsewhere, join, share_statistics
 from alsiseg.training.scalars import Scalars
 from alsiseg.training.settings import TrainingConfig
+from alsiseg.training.specimens import Grey, Labels
 from alsiseg.training.task import Section, Task, prepare, section
 from alsiseg.unet import UNet
-from alsiseg.volumes import Volume
 
 __all__ = [
     "ALONE",
@@ -51,8 +52,8 @@ __all__ = [
 
 
 def train(
-    grey_zyx: NDArray | Volume,
-    labels_zyx: NDArray[np.uint8] | Volume,
+    grey_zyx: Grey | Sequence[Grey],
+    labels_zyx: Labels | Sequence[Labels],
     run_dir: str | Path,
     config: TrainingConfig | None = None,
     *,
@@ -64,13 +65,17 @@ def train(
 ) -> Path:
     """Train on the upper slices of a labelled volume, testing on the lower ones after every epoch.
 
+    Several volumes (specimens, difficulties) may be trained on together. Each is divided and normalised by itself, no
+    window spans two, and every epoch takes the same number of images from each; tested is the first one.
+
     Under torchrun all its processes train together: each batch is shared among them, and the numbers are those
     of one process but for rounding. Every process reads the volumes; the first one writes `run_dir`.
 
     Parameters
     ----------
     grey_zyx, labels_zyx
-        (Z, Y, X) grey and phases of the same specimen; anything with `shape` that can be sliced.
+        (Z, Y, X) grey and phases of the same specimen; anything with `shape` that can be sliced. Lists of them
+        for several specimens, in the same order.
     run_dir
         The run folder (see `runs`). A finished epoch is never lost: Ctrl-C, a crash or a power cut costs
         the epoch under way, and ``resume=True`` continues as if nothing had happened.
@@ -103,10 +108,12 @@ def train(
         with processes.agreed():
             Scalars.check(tensorboard)
             task = prepare(grey_zyx, labels_zyx, config, voxel_size_um=voxel_size_um)
-        with processes.agreed():
-            if processes.is_first:
-                _open_run(run_dir, task, voxel_size_um, resume=resume, set_aside_changed=set_aside_changed)
-        with devices.kernels(deterministic=config.deterministic):
+        with ExitStack() as held:
+            with processes.agreed():
+                if processes.is_first:
+                    held.enter_context(runs.locked(run_dir))
+                    _open_run(run_dir, task, voxel_size_um, resume=resume, set_aside_changed=set_aside_changed)
+            held.enter_context(devices.kernels(deterministic=config.deterministic))
             train_epochs(run_dir, task, on, voxel_size_um=voxel_size_um, processes=processes, tensorboard=tensorboard)
     finally:
         processes.leave()

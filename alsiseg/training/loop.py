@@ -109,7 +109,7 @@ def forward(network: UNet, task: Task, draws: Draws, device: Device) -> Tensor:
     """Loss of the drawn images: mean over them of the sums over their pixels."""
     dropout_key_b = torch.from_numpy(draws.noise_key).to(device.name, non_blocking=True)
     if not len(draws):  # a process without images: no loss, yet its batch norms take part in the exchanges
-        shape_bcyx = (0, task.config.unet.n_slices, task.crop_px, task.crop_px)
+        shape_bcyx = (0, task.config.unet.n_slices, task.training_crop_px, task.training_crop_px)
         return network(torch.empty(shape_bcyx, device=device.name), dropout_key_b).sum()
     grey_bcyx, labels_byx, weight_byx = task.images(draws)
     with device.autocast():
@@ -166,15 +166,15 @@ class Watch:
         if self.failed.item():
             self._name_the_slices(network)
         if bar is not None:
-            loss = self.loss_sum.item() / (self.n_images * self.task.crop_px**2)
+            loss = self.loss_sum.item() / (self.n_images * self.task.training_crop_px**2)
             bar.set_postfix_str(f"epoch {self.epoch}, loss {loss:.3f}", refresh=False)
 
     def _name_the_slices(self, network: UNet) -> None:
         step = int(self.n_good_steps.item())
         draws = next(islice(self.task.draws(self.epoch).batches(self.task.config.batch), step, None))
         found = spoilt_slices(network, self.task, self.processes.share(draws), self.device)
-        spoilt = sorted({z for share in self.processes.gather(found) for z in share}) or sorted(set(draws.z.tolist()))
-        numbers = ", ".join(str(z + 1) for z in spoilt)
+        spoilt = {place for share in self.processes.gather(found) for place in share} or set(places(draws))
+        numbers = ", ".join(self.task.views[view].name(z) for view, z in sorted(spoilt))
         with self.processes.agreed():
             raise FloatingPointError(
                 f"needs a finite loss, found none in step {step + 1} of epoch {self.epoch} on an image from slice "
@@ -182,9 +182,15 @@ class Watch:
             )
 
 
-def spoilt_slices(network: UNet, task: Task, draws: Draws, device: Device) -> list[int]:
-    """Middle slices of the images whose own loss is not finite, each alone through a copy of the network."""
+def places(draws: Draws) -> list[tuple[int, int]]:
+    """View and middle slice of every image."""
+    return list(zip(draws.view.tolist(), draws.z.tolist(), strict=True))
+
+
+def spoilt_slices(network: UNet, task: Task, draws: Draws, device: Device) -> list[tuple[int, int]]:
+    """View and middle slice of the images whose own loss is not finite, each alone through a copy of the network."""
     alone = device.place(unet.build(network.config, seed=0)).train()
     alone.load_state_dict(network.state_dict())
     with torch.no_grad():
-        return [int(image.z[0]) for image in draws.batches(1) if not forward(alone, task, image, device).isfinite()]
+        images = [image for image in draws.batches(1) if not forward(alone, task, image, device).isfinite()]
+    return [place for image in images for place in places(image)]

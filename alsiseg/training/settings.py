@@ -1,11 +1,14 @@
 """Everything that decides a training."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from alsiseg.dataset import Augmentation
+from alsiseg.dataset import AXES, Augmentation
 from alsiseg.loss import LossConfig
 from alsiseg.unet import UNetConfig
 from alsiseg.weightmaps import PixelWeights
+
+LATER, LATER_IN_LOSS = ("directions",), ("cl_dice", "soft_euler")  # settings that the first runs did not have
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,12 @@ class TrainingConfig:
         Edge of the training crops and of the central test section; None takes the largest multiple of 16
         that fits, up to the published 256.
     images_per_epoch : int or None
-        Use only so many of the epoch's images, drawn anew each epoch; None uses all (28,560 as published).
+        Use only so many of the epoch's images, drawn anew each epoch; None uses all (28,560 as published), those
+        along z of all volumes together.
+    directions : tuple of str
+        Axes along which training windows are cut: "z" as published, to which "y" and "x" may be added. The number of
+        images stays, an equal share from each direction (and from each volume, where there are several); crops are
+        then no larger than the training part is high. Tested is along z.
     kept_every : int
         A checkpoint is kept every so many epochs, and after the last.
     seed : int
@@ -50,14 +58,33 @@ class TrainingConfig:
     weight_decay: float = 1e-4
     crop_px: int | None = None
     images_per_epoch: int | None = None
+    directions: tuple[str, ...] = ("z",)
     kept_every: int = 10
     seed: int = 0
     deterministic: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "directions", tuple(self.directions))  # JSON knows lists only
         for name in ("epochs", "batch", "kept_every", "images_per_epoch"):
             number = getattr(self, name)
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"the seed must be a whole number from 0 to 4294967295, got {self.seed}")
+        if self.directions[:1] != ("z",) or len(set(self.directions) & set(AXES)) != len(self.directions):
+            raise ValueError(f"directions must be z, to which y and x may be added, got {', '.join(self.directions)!r}")
+
+    def record(self) -> dict[str, Any]:
+        """Everything that is set, for `settings.json`.
+
+        What came after the first runs is left out while it is at its default: those runs know nothing of it, and
+        can be continued.
+        """
+        config, standard = asdict(self), asdict(TrainingConfig())
+        config["loss"] = _without(LATER_IN_LOSS, config["loss"], standard["loss"])
+        return _without(LATER, config, standard)
+
+
+def _without(names: tuple[str, ...], values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Leave out those of the named values that are the defaults."""
+    return {name: value for name, value in values.items() if name not in names or value != defaults[name]}

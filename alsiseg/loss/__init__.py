@@ -1,4 +1,7 @@
-"""The pixel-wise weighted loss of the paper (section "Pixel-wise weighted loss function"), and two options."""
+"""The pixel-wise weighted loss of the paper (section "Pixel-wise weighted loss function"), and options beside it.
+
+Those that look at how pixels hang together stand in `topological`.
+"""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from alsiseg.loss.topological import cl_dice_loss, find_monai, soft_euler_loss
 from alsiseg.phases import Phase
+
+__all__ = [
+    "LossConfig",
+    "check",
+    "cl_dice_loss",
+    "class_weights",
+    "per_pixel",
+    "soft_dice_loss",
+    "soft_euler_loss",
+    "total",
+    "weighted_nll",
+]
 
 
 @dataclass(frozen=True)
@@ -20,18 +36,37 @@ class LossConfig:
         Multiply every pixel's weight with that of its phase, see `class_weights`.
     soft_dice
         Factor of `soft_dice_loss`, which is added; 0 for none, 1 as much as an unweighted NLL of 1 per pixel.
+    cl_dice
+        Factor of `cl_dice_loss`, likewise; needs MONAI.
+    soft_euler
+        Factor of `soft_euler_loss`; 1 lets an object or loop too many cost as much as an unweighted NLL of 1 in one
+        pixel.
     """
 
     class_balance: bool = False
     soft_dice: float = 0.0
+    cl_dice: float = 0.0
+    soft_euler: float = 0.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.class_balance, bool):
             raise TypeError(f"class_balance must be True or False, got {self.class_balance!r}")
-        if not (math.isfinite(self.soft_dice) and self.soft_dice >= 0):
-            raise ValueError(
-                f"soft_dice must be a finite factor from 0 up, got {self.soft_dice}; 0 adds no Dice, 1 is usual"
-            )
+        for name in ("soft_dice", "cl_dice", "soft_euler"):
+            factor = getattr(self, name)
+            if not (math.isfinite(factor) and factor >= 0):
+                raise ValueError(f"{name} must be a finite factor from 0 up, got {factor}; 0 leaves it out, 1 is usual")
+
+
+def check(config: LossConfig) -> None:
+    """Refuse at once, not after an epoch, what needs a package that is not installed.
+
+    Raises
+    ------
+    ImportError
+        When MONAI is needed and missing.
+    """
+    if config.cl_dice:
+        find_monai()
 
 
 def total(
@@ -64,8 +99,13 @@ def total(
             raise ValueError("class_balance needs the weight of every class, found none; give loss.class_weights(...)")
         weight_byx = weight_byx * class_weight[labels_byx.long()]
     loss = weighted_nll(logits_bcyx, labels_byx, weight_byx)
+    n_pixels = labels_byx[0].numel()  # the paper's loss is a sum over them, the options are means
     if config.soft_dice:
-        loss = loss + config.soft_dice * labels_byx[0].numel() * soft_dice_loss(logits_bcyx, labels_byx)
+        loss = loss + config.soft_dice * n_pixels * soft_dice_loss(logits_bcyx, labels_byx)
+    if config.cl_dice:
+        loss = loss + config.cl_dice * n_pixels * cl_dice_loss(logits_bcyx, labels_byx)
+    if config.soft_euler:
+        loss = loss + config.soft_euler * n_pixels * soft_euler_loss(logits_bcyx, labels_byx)
     return loss
 
 
