@@ -356,8 +356,11 @@ def test_an_existing_output_is_kept_unless_said_otherwise(alsiseg, scans, tmp_pa
         (["train", "a.tif", "b.tif", "run", "--weights", "1,-1,2"], ["silicon weight", "above 0"]),
         (["train", "a.tif", "b.tif", "run", "--weights", "1,nan,2"], ["silicon weight"]),
         (["train", "a.tif", "b.tif", "run", "--seed", "-1"], ["seed"]),
+        (["train", "a.tif", "b.tif", "run", "--directions", "z,up"], ["--directions", "needs some of z, y, x"]),
+        (["train", "a.tif", "b.tif", "run", "--directions", "y,x"], ["directions must be z, to which"]),
         (["segment", "a.tif", "out.tif"], ["Missing option", "--run"]),
         (["segment", "a.tif", "out.tif", "--run", "no-run"], ["no-run", "train first"]),
+        (["segment", "a.tif", "out.tif", "--run", "net.onnx"], ["net.onnx", "for other programs"]),
         (["measure", "labels.tif", "--axes", "ZZZ"], ["axes must name"]),
         (["phantom", "out", "--shape", "1,2"], ["--shape", "3 numbers"]),
         (["phantom", "out", "--shape", "1,2,x"], ["--shape"]),
@@ -377,6 +380,12 @@ def test_a_mistake_on_the_command_line_is_said_in_one_line(alsiseg, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     refused(alsiseg(*arguments), *words)
     assert listing(tmp_path) == {}
+
+
+def test_directions_reach_the_training(alsiseg, scans, tmp_path):
+    grey, labels, _ = _train_arguments(scans)
+    arguments = ("train", grey, labels, tmp_path / "run", *TRAINING, "--directions", "z,y,x")
+    refused(alsiseg(*arguments), "windows along y and x need at least", "train along z alone")
 
 
 @pytest.mark.parametrize("option", ["--device", "--epoch"])

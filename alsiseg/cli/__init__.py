@@ -9,7 +9,7 @@ import sys
 
 import click
 
-from alsiseg.cli.networks import export, train
+from alsiseg.cli.networks import export, list_networks, train
 from alsiseg.cli.scans import measure, segment, view
 from alsiseg.cli.specimens import label, phantom
 from alsiseg.cli.story import figures
@@ -31,7 +31,7 @@ def commands() -> None:
     """
 
 
-for command in (phantom, label, train, segment, measure, view, export, figures):
+for command in (phantom, label, train, segment, measure, view, export, list_networks, figures):
     commands.add_command(command)
 
 

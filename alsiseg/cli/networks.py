@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from alsiseg.cli.options import PATH, Numbers, Opening, device_option, epoch_option, one_voxel_size, volume_options
+from alsiseg.cli.options import (
+    PATH,
+    Numbers,
+    Opening,
+    Words,
+    device_option,
+    epoch_option,
+    one_voxel_size,
+    volume_options,
+)
 
 if TYPE_CHECKING:
     from alsiseg.training import TrainingConfig
@@ -30,6 +39,12 @@ COUNT = click.IntRange(1)
 @click.option("--width", type=COUNT, default=64, metavar="N", help="Stem channels; 8 suits a CPU. [default: 64]")
 @click.option("--batch", type=COUNT, default=25, metavar="N", help="Images per step. [default: 25]")
 @click.option("--images-per-epoch", type=COUNT, default=None, metavar="N", help="[default: all, slices x 48]")
+@click.option(
+    "--directions",
+    type=Words(("z", "y", "x"), "z,y,x"),
+    default=("z",),
+    help="Axes along which training slices are taken, z first. [default: z]",
+)
 @click.option("--class-balance", is_flag=True, help="Weigh each phase by its inverse frequency too.")
 @click.option("--soft-dice", type=float, default=0.0, metavar="FACTOR", help="Add a soft Dice loss. [default: 0, none]")
 @click.option("--seed", type=int, default=0, metavar="N", help="Of initial weights and draws. [default: 0]")
@@ -103,8 +118,20 @@ def _training_config(
     )
 
 
+@click.command("networks", short_help="List the networks that come with alsiseg.")
+def list_networks() -> None:
+    """List the networks that come with alsiseg, with their model cards.
+
+    Each can be used by its name: alsiseg segment SCAN LABELS --run NAME.
+    """
+    from alsiseg import exporting, runs
+
+    for name, folder in runs.shipped().items():
+        click.echo(f"{name}: {exporting.summary(name)}; card: {folder / exporting.CARD_MD}")
+
+
 @click.command(short_help="Write a network as ONNX or safetensors, with its model card.")
-@click.argument("run_dir", type=PATH)
+@click.argument("run_dir", metavar="RUN", type=PATH)
 @click.argument("out", type=PATH)
 @epoch_option
 @click.option("--check", "scan", type=PATH, default=None, metavar="GREY", help="Check the ONNX file on this scan too.")
@@ -112,6 +139,8 @@ def _training_config(
 @volume_options()
 def export(run_dir: Path, out: Path, epoch: int | None, scan: Path | None, overwrite: bool, opening: Opening) -> None:
     """Write the network of a run as OUT.onnx or OUT.safetensors, and its model card beside it.
+
+    RUN is a run folder, an exported .safetensors file, or a name among those of `alsiseg networks`.
 
     The card (OUT.card.json, OUT.card.md) says what the network was trained on, how well it does, and what it cannot
     do. An ONNX file is run in onnxruntime before it gets its name, and must give the labels that alsiseg gives.

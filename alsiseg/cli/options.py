@@ -35,6 +35,24 @@ class Numbers(click.ParamType):
         return numbers
 
 
+class Words(click.ParamType):
+    """Comma-separated words out of some, e.g. z,y,x."""
+
+    def __init__(self, known: tuple[str, ...], name: str) -> None:
+        self.known, self.name = known, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple:
+        """Read the words, or say which ones there are."""
+        if isinstance(value, tuple):
+            return value
+        words = tuple(value.split(","))
+        if len(set(words) & set(self.known)) != len(words):
+            self.fail(
+                f"needs some of {', '.join(self.known)}, each once, separated by commas, got {value!r}", param, ctx
+            )
+        return words
+
+
 @dataclass(frozen=True)
 class Opening:
     """How the volumes on a command line are opened: the n-th value of an option is meant for the n-th volume.

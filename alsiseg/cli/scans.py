@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 @click.command(short_help="Segment a scan with a trained network.")
 @click.argument("grey", type=PATH)
 @click.argument("out", type=PATH)
-@click.option("--run", "run_dir", type=PATH, required=True, metavar="RUN_DIR", help="The run of the network.")
+@click.option(
+    "--run",
+    "run_dir",
+    type=PATH,
+    required=True,
+    metavar="RUN",
+    help="The network: a run folder, an exported .safetensors file, or a name among those of `alsiseg networks`.",
+)
 @epoch_option
 @device_option
 @click.option("--uncertainty", type=PATH, default=None, help="Write the uncertainty map here.")
@@ -91,7 +98,7 @@ def segment(
             uncertainty=uncertainty,
             spread_json=spread_json,
             overwrite=overwrite,
-            say=_say_with_warnings(scan, run_dir),
+            say=_say_with_warnings(scan, trained.run_dir),
             client=client,
         )
     for path in (out, uncertainty, spread_json):

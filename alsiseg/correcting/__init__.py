@@ -112,7 +112,8 @@ def fine_tune(
     )
     written = settings(session, trained, new_run_dir, tuple(grey_zyx.shape), minutes)
     keeper = folder.Keeper(new_run_dir, written, session.corrected, labels_zyx, voxel_size_um)
-    with devices.kernels(deterministic=session.task.config.deterministic):
+    with runs.locked(new_run_dir), devices.kernels(deterministic=session.task.config.deterministic):
+        _check_place(new_run_dir)  # what another one has written meanwhile
         for epoch, measured, images_per_s in _epochs(session, clock):
             keeper.add(epoch, measured, images_per_s, session.network)
             if on_epoch is not None:

@@ -149,7 +149,13 @@ def prepare(
     on = devices.choose(device)
     batch = config.batch or min(before.batch, LARGEST_BATCH)
     new = replace(
-        before, learning_rate=config.learning_rate, batch=batch, images_per_epoch=batch, crop_px=crop_px, seed=seed
+        before,
+        learning_rate=config.learning_rate,
+        batch=batch,
+        images_per_epoch=batch,
+        crop_px=crop_px,
+        seed=seed,
+        directions=("z",),
     )
     network = on.place(trained.network)
     statistics = dataset.grey_statistics(grey_zyx, voxel_size_um=voxel_size_um)

@@ -1,7 +1,8 @@
 """Hand a trained network on: ONNX or safetensors, with a model card beside it.
 
 `cards` gathers from the run folder what a card says, `limits` what the numbers of the run do not allow, `usage` how
-the network is used, `text` writes it down; `onnx_files` makes the ONNX file, `checks` runs it beside alsiseg.
+the network is used, `text` writes it down; `onnx_files` makes the ONNX file, `checks` runs it beside alsiseg;
+`packing` makes the small run folders of the networks that come with alsiseg.
 """
 
 import hashlib
@@ -15,11 +16,24 @@ from alsiseg import runs, volumes
 from alsiseg.exporting import onnx_files
 from alsiseg.exporting.cards import as_json, card_of, model_card
 from alsiseg.exporting.checks import Check, Grey, check_onnx, compare, generated_grey
+from alsiseg.exporting.packing import CARD_MD, pack, summary
 from alsiseg.exporting.text import as_markdown
 from alsiseg.exporting.usage import python_lines
 from alsiseg.runs import Trained
+from alsiseg.runs.files import read_header, write_json
 
-__all__ = ["Check", "as_markdown", "check_onnx", "compare", "export", "files_of", "model_card"]
+__all__ = [
+    "CARD_MD",
+    "Check",
+    "as_markdown",
+    "check_onnx",
+    "compare",
+    "export",
+    "files_of",
+    "model_card",
+    "pack",
+    "summary",
+]
 
 Say = Callable[[str], object]
 
@@ -117,11 +131,13 @@ def _onnx(
 def _tensors(
     out: Path, trained: Trained, card: dict[str, Any], scan: Grey | None, say: Say
 ) -> tuple[dict[Path, bytes], dict[str, Any]]:
-    """Make the file of a kept network again, with the header that rebuilds it."""
+    """Make the file of a kept network again; its header rebuilds it, and holds the settings of its run."""
     with TemporaryDirectory() as place:
         network = runs.save_network(Path(place), trained.network, trained.grey_scale, trained.epoch)
+        described = network.with_suffix(".json")
+        write_json(described, runs.read_settings(trained.run_dir) | read_header(described))
         _, header = files_of(out)[:2]
-        contents = {out: network.read_bytes(), header: network.with_suffix(".json").read_bytes()}
+        contents = {out: network.read_bytes(), header: described.read_bytes()}
     return contents, {"format": "safetensors", "header": header.name}
 
 

@@ -13,12 +13,13 @@ from alsiseg.exporting.limits import limits
 from alsiseg.exporting.usage import commands
 from alsiseg.phases import PHASE_NAMES, Phase
 from alsiseg.runs import Trained
-from alsiseg.runs.files import contents_of
+from alsiseg.runs.files import contents_of, read_json
 from alsiseg.unet import ALIGNMENT, UNetConfig, n_parameters
 
 FORMAT = "alsiseg model card 1"
 QUANTITIES = ("volume_fraction_pct", "interconnectivity", "euler_number")
 SCATTER_EPOCHS = 5
+VALIDATION = "validation.json"  # in a packed run: what was measured on other specimens
 
 
 def model_card(run_dir: str | Path, epoch: int | None = None) -> dict[str, Any]:
@@ -56,6 +57,7 @@ def _gathered(trained: Trained, settings: dict[str, Any], measures: dict[str, An
         "correction": dict(settings.get("correction", {})) or None,
         "settings": _training(settings),
         "measures": measures,
+        "validation": _validation(trained.run_dir),
     }
     return {
         "format": FORMAT,
@@ -127,12 +129,16 @@ def _data(settings: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     likeness, truth = settings.get("likeness"), run_dir / "test" / "truth.tif"
     size_um = (likeness or {}).get("voxel_size_um")
     test = volumes.open(truth) if truth.is_file() else None
-    split = settings.get("split")
+    split, crop_px = settings.get("split"), settings.get("crop_px")
+    section = split and crop_px and [split["test"][1] - split["test"][0], crop_px, crop_px]  # of a packed run
     return {
         **settings.get("data", {}),
+        "specimens": settings.get("specimens"),
+        "epoch_chosen_by": settings.get("epoch_chosen_by"),
+        "further_volumes": [one["data"] for one in settings.get("further_volumes", {}).values()],
         "voxel_size_um": size_um or (test and test.voxel_size_um),
         "slices": split and {name: [start + 1, stop] for name, (start, stop) in split.items()},
-        "test_section_zyx": test and list(test.shape),
+        "test_section_zyx": list(test.shape) if test else section,
         "likeness": likeness,
     }
 
@@ -164,6 +170,12 @@ def _measures(run_dir: Path, epoch: int) -> dict[str, Any] | None:
             "n_epochs_trained": len(history["epoch"]) - 1,
             "best_epochs": dict(vars(runs.best_epochs(run_dir))) if _truth(run_dir) else None,
         }
+
+
+def _validation(run_dir: Path) -> list[dict[str, Any]] | None:
+    """What was measured on specimens that had no part in the training, a record for each and each recipe."""
+    path = run_dir / VALIDATION
+    return read_json(path)["rows"] if path.is_file() else None
 
 
 def _networks_of(row: dict[str, float]) -> list[str]:

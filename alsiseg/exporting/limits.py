@@ -5,9 +5,10 @@ from typing import Any
 
 def limits(card: dict[str, Any]) -> list[str]:
     """Say in sentences what the network has not seen and how far its measures were off; from the card's numbers."""
-    found = [_seen(card["data"])]
+    found = [_seen(card)]
     if card["parent"]:
         found.append(f"It began with a network trained before (run {card['parent']['run']}), whose limits hold too.")
+    found += _elsewhere(card["validation"] or [])
     if (measures := card["measures"]) is None:
         return [*found, "No measures of this epoch were recorded: compare its labels with a truth before you use them."]
     found.append(_tested(card["data"]))
@@ -19,14 +20,53 @@ def limits(card: dict[str, Any]) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
-def _seen(data: dict[str, Any]) -> str:
-    shape = f"of {' x '.join(map(str, data['shape_zyx']))} voxels" if "shape_zyx" in data else "of unrecorded shape"
+def _seen(card: dict[str, Any]) -> str:
+    data = card["data"]
     size = f"an edge of {data['voxel_size_um']:g} um" if data["voxel_size_um"] else "an unrecorded edge"
     warned = "; `alsiseg segment` warns of scans whose grey differs" if data["likeness"] else ""
-    return (
-        f"It learned from one volume {shape} with {size}, in slices along its first axis. It has seen no other alloy, "
-        f"cooling, voxel size, scan or orientation{warned}."
-    )
+    along = (card["settings"] or {}).get("directions", ["z"])
+    turned = len(along) > 1
+    slices = f"in slices along {', '.join(along)}" if turned else "in slices along the first axis"
+    unseen = "alloy, cooling, voxel size or scan" if turned else "alloy, cooling, voxel size, scan or orientation"
+    if data["specimens"]:
+        unseen = f"{unseen}, and no real specimen"
+    return f"It learned from {_volumes(data)} with {size}, {slices}. It has seen no other {unseen}{warned}."
+
+
+def _volumes(data: dict[str, Any]) -> str:
+    """Say how many volumes, and of which kind."""
+    shapes = [volume["shape_zyx"] for volume in (data, *data["further_volumes"]) if "shape_zyx" in volume]
+    sizes = dict.fromkeys(" x ".join(map(str, shape)) for shape in shapes)
+    size = f"of {' and '.join(sizes)} voxels" if sizes else "of unrecorded shape"
+    if data["specimens"]:
+        return f"{len(data['specimens'])} synthetic specimens {size} ({_kinds(data['specimens'])})"
+    n = 1 + len(data["further_volumes"])
+    return f"one volume {size}" if n == 1 else f"{n} volumes {size}"
+
+
+def _kinds(specimens: list[dict[str, Any]]) -> str:
+    """Name the kinds of specimens once each."""
+    return "; ".join(dict.fromkeys(f"{one['casting']}, {one['difficulty']}" for one in specimens))
+
+
+def _elsewhere(rows: list[dict[str, Any]]) -> list[str]:
+    """How often it was wrong on specimens that had no part in the training."""
+    if not rows:
+        return []
+    wrong_pct = [100 - 100 * row["accuracy"] for row in rows]
+    worst = rows[wrong_pct.index(max(wrong_pct))]
+    off = {name: max(_off_pct(row["networks"][name]["euler_number"]) for row in rows) for name in rows[0]["networks"]}
+    return [
+        f"On other synthetic specimens {min(wrong_pct):.1f} to {max(wrong_pct):.1f} % of the voxels had a wrong phase "
+        f"(most: {worst['casting']}, {worst['difficulty']}, {worst['recipe']}).",
+        "Euler numbers were off there by up to "
+        + ", ".join(f"{_rounded(pct)} % ({name})" for name, pct in off.items())
+        + ": do not trust smaller differences between specimens.",
+    ]
+
+
+def _off_pct(number: dict[str, Any]) -> float:
+    return 100 * abs(number["found"] - number["truth"]) / max(1, abs(number["truth"]))
 
 
 def _tested(data: dict[str, Any]) -> str:
@@ -34,7 +74,8 @@ def _tested(data: dict[str, Any]) -> str:
     size = f"{' x '.join(map(str, section))} voxels" if section else "some slices"
     if data["slices"] and _overlap(data["slices"]["train"], data["slices"]["test"]):
         return f"The measures are those of {size} that it learned from itself: unknown slices are worse."
-    return f"The measures are those of {size} of the same volume, kept from training; another specimen may be worse."
+    which = "first" if data["further_volumes"] else "same"
+    return f"The measures are those of {size} of the {which} volume, kept from training; another specimen may be worse."
 
 
 def _overlap(first: list[int], second: list[int]) -> bool:

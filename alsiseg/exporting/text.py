@@ -17,6 +17,7 @@ def as_markdown(card: dict[str, Any]) -> str:
         f"# {card['name']}",
         card["what"],
         *_section("Limits", _items(card["limits"])),
+        *_validation(card["validation"]),
         *_measures(card["measures"]),
         *_section("How to use it", *_usage(card["use"])),
         *_section("Input and output", f"Input: {card['input']}", f"Output: {card['output']}"),
@@ -69,6 +70,29 @@ def _measures(measures: dict[str, Any] | None) -> list[str]:
     return _section("Measures of the test section", _named(plain), table)
 
 
+def _validation(rows: list[dict[str, Any]] | None) -> list[str]:
+    """Table of what was measured on specimens that had no part in the training."""
+    if not rows:
+        return []
+    networks = list(rows[0]["networks"])
+    head = ["specimen, recipe", "accuracy", "near interfaces", *(f"Euler number, {name} (truth)" for name in networks)]
+    found = [
+        [
+            f"{specimen(row)}, {row['recipe']}",
+            _percent(row["accuracy"]),
+            _percent(row["interface_accuracy"]),
+            *("{found} ({truth})".format(**network["euler_number"]) for network in row["networks"].values()),
+        ]
+        for row in rows
+    ]
+    return _section("Measures of specimens that had no part in the training", _table(head, found))
+
+
+def specimen(record: dict[str, Any]) -> str:
+    """Name a synthetic specimen."""
+    return f"{record['casting']}, {record['difficulty']}, seed {record['seed']}"
+
+
 def _percent(share: float | None) -> str:
     return "no such voxels" if share is None else f"{100 * share:.2f} %"
 
@@ -91,7 +115,10 @@ def _data(card: dict[str, Any]) -> dict[str, Any]:
     size = data["voxel_size_um"]
     slices = data["slices"] and ", ".join(f"{name} {first} to {last}" for name, (first, last) in data["slices"].items())
     return {
-        "volume": shape and f"{' x '.join(map(str, shape))} voxels (z, y, x)",
+        **({"synthetic specimens": "; ".join(map(specimen, data["specimens"]))} if data["specimens"] else {}),
+        "volume": shape and _voxels(shape),
+        **{f"volume {n}": _voxels(one["shape_zyx"]) for n, one in enumerate(data["further_volumes"], start=2)},
+        **({"epoch chosen by": data["epoch_chosen_by"]} if data["epoch_chosen_by"] else {}),
         "voxel size": size and f"{size:g} um",
         "slices": slices,
         "grey scale": _listed({name: f"{value:g}" for name, value in scale.items()}),
@@ -101,6 +128,10 @@ def _data(card: dict[str, Any]) -> dict[str, Any]:
         **({"network it began with": _parent(card["parent"])} if card["parent"] else {}),
         **({"correction": _listed(card["correction"])} if card["correction"] else {}),
     }
+
+
+def _voxels(shape_zyx: list[int]) -> str:
+    return f"{' x '.join(map(str, shape_zyx))} voxels (z, y, x)"
 
 
 def _listed(values: dict[str, Any]) -> str:

@@ -17,16 +17,8 @@ labels = [session.run(None, {{"grey_bcyx": window}})[0][0].argmax(axis=0) for wi
 labels_zyx = np.stack(labels)[:, :n_y, :n_x].astype(np.uint8)
 """
 SAFETENSORS = """\
-import json
-from pathlib import Path
-from safetensors.torch import load_file
-from alsiseg import prediction, runs, unet
-from alsiseg.dataset import GreyScale
-header = json.loads(Path("{header}").read_text())
-network = unet.UNet(unet.UNetConfig(**header["unet"]))
-network.load_state_dict(load_file("{name}"))
-trained = runs.Trained(network.eval(), GreyScale(**header["grey_scale"]), header["epoch"], Path())
-labels_zyx = prediction.segment(grey_zyx, trained)
+from alsiseg import prediction
+labels_zyx = prediction.segment(grey_zyx, "{name}")
 """
 
 
@@ -44,5 +36,5 @@ def python_lines(name: str, network: dict[str, Any]) -> dict[str, list[str]]:
     """Say how to use a file that `export` wrote; in the lines `grey_zyx` is the scan as an array."""
     lines = ONNX if name.endswith(".onnx") else SAFETENSORS
     values = {"name": name, "n_slices": network["n_slices"], "side": network["n_slices"] // 2}
-    header = name.replace(".safetensors", ".json")
-    return {"With this file alone, in Python": lines.format(**values, header=header).splitlines()}
+    command = {} if lines is ONNX else {"With this file": [f"alsiseg segment SCAN LABELS.zarr --run {name}"]}
+    return command | {"With this file alone, in Python": lines.format(**values).splitlines()}

@@ -13,6 +13,12 @@
     corrections.tif                      in a run that corrects another (its "parent" in settings.json) only: the phase
                                          of every corrected voxel, 255 elsewhere
 
+While a run is trained, a hidden file beside its folder, `.NAME.training`, keeps other trainings out (`locked`).
+
+Networks that come with alsiseg are run folders too, without the large parts (`test`, `resume`); wherever a run is
+read, their name stands for the folder (`located`). A network that was exported as safetensors is read in place of a
+run folder as well: its JSON holds the settings of its run.
+
 Every file is written under another name, flushed to disk and renamed. Every JSON file holds the checksum of
 its content and names that of the tensors beside it; the JSON of a state also repeats the histories. Nothing
 here is pickled: loading a file runs no code from it.
@@ -27,7 +33,9 @@ from alsiseg.runs.histories import (
     record,
     topology_error,
 )
+from alsiseg.runs.locking import locked
 from alsiseg.runs.networks import Trained, kept_epochs, load_network, load_state, save_network, save_state
+from alsiseg.runs.places import located, shipped
 from alsiseg.runs.records import (
     amend,
     checksum,
@@ -58,6 +66,8 @@ __all__ = [
     "kept_epochs",
     "load_network",
     "load_state",
+    "located",
+    "locked",
     "parent",
     "read_accuracy_per_slice",
     "read_history",
@@ -71,6 +81,7 @@ __all__ = [
     "save_state",
     "save_test_truth",
     "set_aside",
+    "shipped",
     "start",
     "topology_error",
     "versions",

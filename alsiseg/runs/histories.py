@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alsiseg.runs.files import contents_of, numbered, read_header
+from alsiseg.runs.places import located
 from alsiseg.runs.records import read_truth
 from alsiseg.volumes import written_whole
 
@@ -37,7 +38,7 @@ def _append_row(path: Path, row: dict[str, float]) -> None:
     write_table(path, [*table[: epoch + 1], [str(value) for value in row.values()]])
 
 
-def read_history(run_dir: Path) -> dict[str, NDArray[np.float64]]:
+def read_history(run_dir: str | Path) -> dict[str, NDArray[np.float64]]:
     """Read `history.csv` as one array per column.
 
     Columns: `epoch` (0 is the untrained network), `train_loss` and `test_loss` (per pixel), `accuracy` and
@@ -51,12 +52,12 @@ def read_history(run_dir: Path) -> dict[str, NDArray[np.float64]]:
     ValueError
         When a row is torn or is not the one that was recorded, or an epoch is left out.
     """
-    return _read_columns(Path(run_dir) / HISTORY)
+    return _read_columns(located(run_dir) / HISTORY)
 
 
-def read_accuracy_per_slice(run_dir: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def read_accuracy_per_slice(run_dir: str | Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Read the epochs (E,) and the accuracy of every test slice (E, Z), 0..1."""
-    columns = _read_columns(Path(run_dir) / ACCURACY_PER_SLICE)
+    columns = _read_columns(located(run_dir) / ACCURACY_PER_SLICE)
     epochs = columns.pop("epoch").astype(np.int64)
     return epochs, np.stack(list(columns.values()), axis=1)
 
@@ -150,19 +151,19 @@ class BestEpochs:
     topology: int
 
 
-def topology_error(run_dir: Path) -> NDArray[np.float64]:
+def topology_error(run_dir: str | Path) -> NDArray[np.float64]:
     """Mean over the three networks of |Euler number - truth| / |truth|, of every epoch (E,) from 0.
 
     A true Euler number of 0 counts as 1.
     """
-    run_dir = Path(run_dir)
+    run_dir = located(run_dir)
     history, truth = read_history(run_dir), read_truth(run_dir)
     with contents_of(run_dir / HISTORY):
         numbers = {name: (history[f"{name}_euler_number"], measure.euler_number) for name, measure in truth.items()}
     return np.mean([np.abs(found_e - true) / max(abs(true), 1) for found_e, true in numbers.values()], axis=0)
 
 
-def best_epochs(run_dir: Path) -> BestEpochs:
+def best_epochs(run_dir: str | Path) -> BestEpochs:
     """Find the trained epochs that are best by accuracy and by topology error.
 
     Raises

@@ -26,6 +26,7 @@ from alsiseg.runs.files import (
     write_tensors,
 )
 from alsiseg.runs.histories import HISTORY, TABLES, as_lines
+from alsiseg.runs.places import NETWORK_SUFFIX, header_of, located
 from alsiseg.runs.records import identity, read_settings
 from alsiseg.unet import UNet, UNetConfig
 from alsiseg.volumes import failures_of_disk
@@ -46,6 +47,7 @@ class Trained:
         Of the volume it was trained on.
     epoch : int
     run_dir : Path
+        Its run folder, or the file that it was exported to.
     """
 
     network: UNet
@@ -71,13 +73,19 @@ def save_network(
     return path
 
 
-def kept_epochs(run_dir: Path) -> list[int]:
+def kept_epochs(run_dir: str | Path) -> list[int]:
     """List the epochs whose network was kept whole, for good or as the best so far."""
-    return list(numbered(Path(run_dir) / "checkpoints"))
+    return list(numbered(located(run_dir) / "checkpoints"))
 
 
 def load_network(run_dir: str | Path, epoch: int | None = None) -> Trained:
     """Load the network of a kept epoch, or of the last complete one (also of a training that was stopped).
+
+    Parameters
+    ----------
+    run_dir
+        A run folder, a .safetensors file that `exporting.export` wrote, or the name of a network that comes with
+        alsiseg (`shipped`).
 
     Raises
     ------
@@ -86,7 +94,9 @@ def load_network(run_dir: str | Path, epoch: int | None = None) -> Trained:
     ValueError
         When the file is damaged, foreign or of another format.
     """
-    run_dir = Path(run_dir)
+    run_dir = located(run_dir)
+    if run_dir.suffix == NETWORK_SUFFIX and run_dir.is_file():
+        return _load_file(run_dir, epoch)
     read_settings(run_dir)
     kept, states = numbered(run_dir / "checkpoints"), numbered(run_dir / "resume")
     usable = sorted({*kept, *list(states)[-1:]} - {0})
@@ -94,15 +104,32 @@ def load_network(run_dir: str | Path, epoch: int | None = None) -> Trained:
         wanted, found = "any epoch" if epoch is None else f"epoch {epoch}", ", ".join(map(str, usable)) or "none"
         raise FileNotFoundError(f"needs the network of {wanted}, {run_dir} has kept {found}; ask for a kept one")
     epoch = usable[-1] if epoch is None else epoch
-    network, scale = _read_kept(kept[epoch]) if epoch in kept else _read_from_state(run_dir, epoch)
+    network, scale = _read_epoch(kept[epoch]) if epoch in kept else _read_from_state(run_dir, epoch)
     return Trained(network.eval(), scale, epoch, run_dir)
 
 
-def _read_kept(path: Path) -> tuple[UNet, GreyScale]:
+def _load_file(path: Path, epoch: int | None) -> Trained:
+    """Load a network from a file; what it is stands in the JSON beside it, and in the run folder it may lie in."""
+    header = read_settings(path)
+    with contents_of(header_of(path)):
+        found = whole_number(header, "epoch")
+    if epoch not in (None, found):
+        raise FileNotFoundError(f"needs the network of epoch {epoch}, {path} has kept {found}; ask for that one")
+    network, scale = _read_kept(header_of(path), header)
+    lies_in_run = path.parent.name == "checkpoints" and header_of(path.parent.parent).is_file()
+    return Trained(network.eval(), scale, found, path.parent.parent if lies_in_run else path)
+
+
+def _read_epoch(path: Path) -> tuple[UNet, GreyScale]:
     header = read_header(path)
     with contents_of(path):
         _check_epoch(header, path)
-        tensors = read_tensors(path.with_suffix(".safetensors"), header["sha256"])
+    return _read_kept(path, header)
+
+
+def _read_kept(path: Path, header: dict[str, Any]) -> tuple[UNet, GreyScale]:
+    with contents_of(path):
+        tensors = read_tensors(path.with_suffix(NETWORK_SUFFIX), header["sha256"])
         return network_from(settings_from(UNetConfig, header["unet"]), tensors), _scale(header)
 
 

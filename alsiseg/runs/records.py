@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from alsiseg import volumes
 from alsiseg.metrics import NetworkMeasure
 from alsiseg.runs.files import FORMAT, contents_of, read_header, read_json, write_json
+from alsiseg.runs.places import SETTINGS, header_of, located, name_of
 
 
 def checksum(array: NDArray) -> str:
@@ -41,27 +42,27 @@ def start(run_dir: Path, settings: dict[str, Any], truth: dict[str, NetworkMeasu
         if (run_dir / name).exists():
             raise ValueError(f"needs a folder without a run, found {name} but no settings in {run_dir}; choose another")
     write_json(run_dir / "truth.json", {name: asdict(measure) for name, measure in truth.items()})
-    write_json(run_dir / "settings.json", {"format": FORMAT, **settings, "versions": versions()})
+    write_json(run_dir / SETTINGS, {"format": FORMAT, **settings, "versions": versions()})
 
 
 def discard_unfinished(run_dir: Path) -> None:
     """Remove what a killed program left of files that it was writing."""
-    names = ("settings.json", "truth.json", "best.json", "history.csv", "accuracy_per_slice.csv")
+    names = (SETTINGS, "truth.json", "best.json", "history.csv", "accuracy_per_slice.csv")
     for pattern in (*names, "checkpoints/*", "resume/*", "test/*"):
         volumes.discard_partial(run_dir / pattern)
 
 
-def read_settings(run_dir: Path) -> dict[str, Any]:
-    """Read `settings.json`; say so in one sentence when the folder is no run."""
-    path = Path(run_dir) / "settings.json"
+def read_settings(run_dir: str | Path) -> dict[str, Any]:
+    """Read `settings.json`, or what an exported network says of its run; one sentence when there is neither."""
+    path = header_of(located(run_dir))
     if not path.is_file():
-        raise FileNotFoundError(f"needs a run folder with settings.json, found none in {run_dir}; train first")
+        raise FileNotFoundError(f"needs a run with {path.name}, found none in {path.parent}; train first")
     return read_header(path)
 
 
 def amend(run_dir: Path, entries: dict[str, Any]) -> None:
     """Replace entries of `settings.json`, such as how many epochs a training of so many minutes came to."""
-    write_json(run_dir / "settings.json", read_settings(run_dir) | entries)
+    write_json(run_dir / SETTINGS, read_settings(run_dir) | entries)
 
 
 def parent(run_dir: Path, epoch: int, seen_from: Path) -> dict[str, Any]:
@@ -70,20 +71,21 @@ def parent(run_dir: Path, epoch: int, seen_from: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        `run`, the way from the folder `seen_from` to the parent's; `epoch`; `sha256` of the file that holds the
-        network.
+        `run`, the way from the folder `seen_from` to the parent's, or the name of a network that comes with alsiseg;
+        `epoch`; `sha256` of the file that holds the network.
     """
     places = (run_dir / folder / f"epoch_{epoch:04d}.json" for folder in ("checkpoints", "resume"))
-    path = next((path for path in places if path.is_file()), None)
-    if path is None:
+    path = next((path for path in (*places, header_of(run_dir)) if path.is_file()), None)
+    header = {} if path is None else read_header(path)
+    if header.get("epoch") != epoch:
         raise FileNotFoundError(f"needs the network of epoch {epoch}, found none in {run_dir}; ask for a kept one")
-    way = Path(os.path.relpath(run_dir.resolve(), seen_from.resolve())).as_posix()
-    return {"run": way, "epoch": epoch, "sha256": read_header(path)["sha256"]}
+    way = name_of(run_dir) or Path(os.path.relpath(run_dir.resolve(), seen_from.resolve())).as_posix()
+    return {"run": way, "epoch": epoch, "sha256": header["sha256"]}
 
 
 def exists(run_dir: Path) -> bool:
     """Whether a run was started in `run_dir`."""
-    return (Path(run_dir) / "settings.json").is_file()
+    return (Path(run_dir) / SETTINGS).is_file()
 
 
 def differences(run_dir: Path, settings: dict[str, Any]) -> list[str]:
@@ -103,7 +105,7 @@ def identity(run_dir: Path) -> str:
 
 def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
     # what the grey looks like follows from the data, whose checksums are compared; runs of before have no record of it
-    ignored = ("format", "versions.", "config.epochs", "config.kept_every", "likeness.")
+    ignored = ("format", "versions.", "config.epochs", "config.kept_every", "likeness.", "further_likeness.")
     return {key: value for key, value in _flat(settings).items() if not key.startswith(ignored)}
 
 
@@ -122,9 +124,9 @@ def set_aside(run_dir: Path) -> Path:
     return run_dir.rename(aside)
 
 
-def read_truth(run_dir: Path) -> dict[str, NetworkMeasure]:
+def read_truth(run_dir: str | Path) -> dict[str, NetworkMeasure]:
     """Read the measures of the test truth."""
-    path = Path(run_dir) / "truth.json"
+    path = located(run_dir) / "truth.json"
     if not path.is_file():
         raise FileNotFoundError(f"needs a run folder with truth.json, found none in {run_dir}; train first")
     with contents_of(path):
@@ -141,7 +143,7 @@ def save_prediction(run_dir: Path, labels_zyx: NDArray[np.uint8], epoch: int, vo
     return volumes.write(run_dir / "test" / f"epoch_{epoch:04d}.tif", labels_zyx, voxel_size_um=voxel_size_um)
 
 
-def read_test(run_dir: Path, epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def read_test(run_dir: str | Path, epoch: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Read true and predicted labels of the test section, each (Z, Y, X), for a kept epoch."""
-    folder = Path(run_dir) / "test"
+    folder = located(run_dir) / "test"
     return volumes.open(folder / "truth.tif")[:], volumes.open(folder / f"epoch_{epoch:04d}.tif")[:]

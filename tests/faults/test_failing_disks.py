@@ -47,7 +47,9 @@ def test_a_disk_that_fails_at_any_call_ends_a_training_with_a_sentence_and_costs
         """What went wrong, if anything."""
         run_dir = tmp_path / f"run-{at}"
         ended, again = train_to_the_end(run_dir, at=at, fault=fault_at(at)), train_to_the_end(run_dir)
-        right = is_a_sentence(ended) and not again.error and contents(run_dir) == whole.contents
+        # A lock that cannot be taken away afterwards costs nothing: the training has ended well.
+        unnoticed = calls[at - 1] == ["unlink", ".run.training"] and not ended.error
+        right = (unnoticed or is_a_sentence(ended)) and not again.error and contents(run_dir) == whole.contents
         shutil.rmtree(run_dir)
         return "" if right else f"{at} {calls[at - 1]} {fault_at(at)}: {ended.error} {ended.sentence} {again.sentence}"
 
