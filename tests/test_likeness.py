@@ -1,7 +1,8 @@
 """Is a scan like the one a network was trained on: what is measured, and what is said."""
 
 import json
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,28 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import likeness_pairs
+
 from alsiseg import likeness, phantom, runs, training, volumes
 from alsiseg.training import TrainingConfig
 from alsiseg.unet import UNetConfig
 
 SHAPE_ZYX = (48, 96, 96)
-SCANS = {"learned": ("slow", "clean", 0), "other seed": ("slow", "clean", 1), "fast": ("fast", "clean", 7)}
+SCANS = {
+    "learned": ("slow", "clean", 0),
+    "other seed": ("slow", "clean", 1),
+    "fast": ("fast", "clean", 7),
+    "careful": ("slow", "clean", 521),
+    "hard": ("slow", "hard", 520),
+    "fast and hard": ("fast", "hard", 7),
+}
 
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory) -> dict[str, volumes.Volume]:
-    """Small synchrotron scans of three specimens."""
+    """Small synchrotron scans of specimens of both castings and difficulties."""
     home, found = tmp_path_factory.mktemp("scans"), {}
     for name, (specimen, difficulty, seed) in SCANS.items():
         options = {"specimen": specimen, "difficulty": difficulty, "seed": seed, "n_angles": 180, "n_processes": 1}
@@ -53,6 +65,7 @@ def sentences(scan: NDArray, run_dir: Path) -> str:
 def test_white_noise_is_all_noise_and_alike_over_half_a_voxel():
     found = likeness.grey_statistics(smooth_noise((0, 0, 0)))
     assert found.noise == pytest.approx(1, rel=0.03)
+    assert found.noise_z == pytest.approx(1, rel=0.03)
     assert found.length_px == pytest.approx(0.5, abs=0.01)
     assert found.length_z_px == pytest.approx(0.5, abs=0.01)
     assert found.grey_quantiles[12] == pytest.approx(0, abs=0.01)
@@ -65,6 +78,15 @@ def test_the_lengths_are_those_of_the_smoothing_in_each_direction():
     assert found.length_px == pytest.approx(2 * half, rel=0.05)
     assert found.length_z_px == pytest.approx(half, rel=0.05)
     assert found.noise < 0.01
+    assert found.noise_z < 0.05
+
+
+def test_noise_of_each_slice_counts_between_slices_and_rings_do_not():
+    rings_yx = np.random.default_rng(1).normal(size=(64, 64))
+    rings_zyx = smooth_noise((4, 4, 4), (36, 64, 64)) + rings_yx  # the same in all slices
+    found = likeness.grey_statistics(rings_zyx)
+    assert found.noise > 0.9
+    assert found.noise_z < 0.001
 
 
 def test_brightness_and_contrast_change_nothing_but_rounding():
@@ -110,6 +132,7 @@ def test_the_smallest_scans_have_numbers_too(shape_zyx):
     found = likeness.grey_statistics(smooth_noise((0, 0, 0), shape_zyx))
     numbers = [found.noise, found.length_px, found.length_z_px, *found.grey_quantiles, *found.limits.values()]
     assert np.isfinite(numbers).all()
+    assert (found.noise_z is None) == (shape_zyx[0] < 3)
 
 
 def test_what_cannot_be_measured_is_refused_in_a_sentence():
@@ -137,6 +160,43 @@ def test_a_noisier_scan_is_noticed(run_dir, scans):
 
 def test_a_finer_structure_is_noticed(run_dir, scans):
     assert "distributed otherwise" in "\n".join(likeness.warnings(scans["fast"], run_dir))
+    assert "distributed otherwise" in "\n".join(likeness.warnings(scans["fast and hard"], run_dir))
+
+
+def recorded_run(folder: Path, scan: volumes.Volume, **changes: object) -> Path:
+    """Make a run folder that says no more than what its training scan looks like."""
+    record = {**asdict(likeness.grey_statistics(scan)), **changes}
+    runs.start(folder, {"likeness": {name: value for name, value in record.items() if value is not None}}, {})
+    return folder
+
+
+def test_a_quick_session_is_noticed_by_its_noise_between_slices(scans, tmp_path):
+    careful, quick = (recorded_run(tmp_path / name, scans[name]) for name in ("careful", "hard"))
+    (sentence,) = likeness.warnings(scans["hard"], careful)
+    assert "x noisier than the training scan (noise between slices" in sentence
+    (sentence,) = likeness.warnings(scans["careful"], quick)
+    assert "x less noise than the training scan (noise between slices" in sentence
+
+
+def test_a_record_of_an_earlier_version_is_compared_in_what_it_holds(scans, tmp_path):
+    earlier = recorded_run(tmp_path / "earlier", scans["careful"], noise_z=None)
+    assert likeness.recorded(earlier).noise_z is None
+    assert likeness.warnings(scans["careful"], earlier) == []
+    assert likeness.warnings(scans["hard"], earlier) == []  # its noise within slices is no larger
+    (sentence,) = likeness.warnings(scans["fast"], earlier)
+    assert "distributed otherwise" in sentence
+
+
+def test_pairs_of_scans_are_counted_by_kind(scans):
+    names = ("careful", "other seed", "hard")
+    found = {likeness_pairs.Scan(*SCANS[name], SHAPE_ZYX): likeness.grey_statistics(scans[name]) for name in names}
+    rows = likeness_pairs.rows(found)
+    counted = {(row["learned"], row["scan"]): (row["warned"], row["pairs"]) for row in rows}
+    assert counted["slow, clean", "slow, clean"] == (0, 2)
+    assert counted["slow, clean", "slow, hard"][1] == 2
+    assert counted["slow, clean", "slow, hard"][0] >= 1
+    table = likeness_pairs.table({"n_scans": 3, "rows": rows})
+    assert "false alarms among scans of one kind: 0 of 2 pairs (0.0 %)" in table
 
 
 def test_a_binned_scan_is_finer_in_voxels_and_a_magnified_one_coarser(run_dir, scans):

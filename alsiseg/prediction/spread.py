@@ -1,4 +1,9 @@
-"""How far the measures of the networks differ between the views, or the dropout passes, of one prediction."""
+"""How far the measures of the networks differ between the views, or the dropout passes, of one prediction.
+
+That is no interval for the truth: views and passes share what the network always gets wrong, and most truths of unseen
+specimens lay outside (`python -m alsiseg.study.coverage` counts them). Intervals that know the errors of the network
+come from `alsiseg.calibration`.
+"""
 
 import math
 from collections.abc import Mapping
