@@ -75,8 +75,8 @@ def early_convergence(histories: Mapping[str, History], *, images_per_epoch: int
     Testable when an epoch holds at least the published 28,560 images and at least 50 epochs were trained: fewer
     images make the first epoch weaker, fewer epochs leave the lowest loss unknown.
     """
-    shares = {label: _share_after_first_epoch(history["train_loss"]) for label, history in histories.items()}
-    measured = _join(f"({label}): {100 * share:.0f} %" for label, share in shares.items())
+    shares = {label: share_after_first_epoch(history["train_loss"]) for label, history in histories.items()}
+    measured = ", ".join(f"({label}): {100 * share:.0f} %" for label, share in shares.items())
     comparable = _last_epoch(histories) >= PUBLISHED_EPOCH and images_per_epoch >= PUBLISHED_IMAGES_PER_EPOCH
     verdict = _outcome(all(share > 0.8 for share in shares.values())) if comparable else NOT_TESTABLE
     return Verdict(CLAIMS["C1"], f"{measured}; {_training_size(histories, images_per_epoch)}", verdict)
@@ -92,14 +92,14 @@ def late_slope(histories: Mapping[str, History], *, images_per_epoch: int) -> Ve
     """
     n_epochs = _last_epoch(histories)
     size = _training_size(histories, images_per_epoch)
-    slopes = {label: _relative_slope(history) for label, history in histories.items()}
-    measured = _join(f"({label}): slope {100 * slope:+.2f} % of the drop per epoch" for label, slope in slopes.items())
+    slopes = {label: relative_slope(history) for label, history in histories.items()}
+    measured = ", ".join(
+        f"({label}): slope {100 * slope:+.2f} % of the drop per epoch" for label, slope in slopes.items()
+    )
     high = histories.get(HIGH_WEIGHTS)
     if high is None or n_epochs < PUBLISHED_EPOCH + 10 or images_per_epoch < PUBLISHED_IMAGES_PER_EPOCH:
         return Verdict(CLAIMS["C2"], f"{measured}; {size}", NOT_TESTABLE)
-    test_loss, epochs = np.asarray(high["test_loss"]), np.asarray(high["epoch"])
-    at_50 = test_loss[(epochs > 40) & (epochs <= 50)].mean()
-    rise = test_loss[epochs > n_epochs - 10].mean() / at_50 - 1
+    rise = late_rise(high)
     met = all(abs(slope) < 0.002 for slope in slopes.values()) and rise > 0
     return Verdict(CLAIMS["C2"], f"{measured}; test loss {100 * rise:+.1f} % after epoch 50; {size}", _outcome(met))
 
@@ -111,7 +111,7 @@ def accuracy_order(accuracy_by_setting: Mapping[str, NDArray]) -> Verdict:
     setting; not testable unless all three settings are there.
     """
     means = {label: 100 * float(np.nanmean(values)) for label, values in accuracy_by_setting.items()}
-    measured = _join(f"({label}): {mean:.2f} %" for label, mean in means.items())
+    measured = ", ".join(f"({label}): {mean:.2f} %" for label, mean in means.items())
     if not _has_all_settings(means):
         return Verdict(CLAIMS["C3"], f"{measured}; needs all three settings", NOT_TESTABLE)
     low, high = means[WITHOUT_WEIGHTS], means[HIGH_WEIGHTS]
@@ -130,7 +130,7 @@ def interface_accuracy(histories: Mapping[str, History]) -> Verdict:
     if not _has_all_settings(histories) or _last_epoch(histories) < SCATTER_EPOCHS:
         return Verdict(CLAIMS["C4"], _needs_more(histories), NOT_TESTABLE)
     means = {label: float(_late(history, "interface_accuracy").mean()) for label, history in histories.items()}
-    measured = _join(f"({label}): {100 * mean:.1f} % of interface pixels right" for label, mean in means.items())
+    measured = ", ".join(f"({label}): {100 * mean:.1f} % of interface pixels right" for label, mean in means.items())
     without = means[WITHOUT_WEIGHTS]
     better = min(means[MILD_WEIGHTS], means[HIGH_WEIGHTS]) > without
     halved = 1 - means[HIGH_WEIGHTS] <= 0.5 * (1 - without)
@@ -170,7 +170,7 @@ def interconnectivities(histories: Mapping[str, History], truth: Mapping[str, Ne
         return Verdict(CLAIMS["C7"], measured, verdict)
     silicon = {label: float(_late(h, "silicon_interconnectivity").mean()) for label, h in histories.items()}
     in_truth = truth["silicon"].interconnectivity
-    shares = _join(f"({label}) {100 * share:.1f} %" for label, share in silicon.items())
+    shares = ", ".join(f"({label}) {100 * share:.1f} %" for label, share in silicon.items())
     measured += f"; silicon in one piece: {shares}, truth {100 * in_truth:.1f} %"
     if in_truth < 0.9:
         return Verdict(CLAIMS["C7"], measured, NOT_TESTABLE)
@@ -209,7 +209,7 @@ def smallest_error(
     means = {label: float(error.mean()) for label, error in errors.items()}
     best, second = sorted(means, key=means.__getitem__)[:2]
     epoch = min(_last_epoch(histories), PUBLISHED_EPOCH)
-    measured = _join(f"({label}): {100 * mean:.1f} %" for label, mean in means.items())
+    measured = ", ".join(f"({label}): {100 * mean:.1f} %" for label, mean in means.items())
     measured = f"mean error up to epoch {epoch} {measured}"
     scatter = max(float(errors[best].std()), float(errors[second].std()))
     if means[second] - means[best] < scatter:
@@ -223,7 +223,7 @@ def second_volume_fractions(second: Mapping[str, NetworkMeasure]) -> Verdict:
     Testable on at least 150^3 voxels. The specimen shipped here is calibrated to the published values.
     """
     published = {"silicon": 14, "aluminides": 18, "hybrid": 32}
-    measured = _join(f"{n} {second[n].volume_fraction_pct:.1f} vol.%" for n in NETWORKS)
+    measured = ", ".join(f"{n} {second[n].volume_fraction_pct:.1f} vol.%" for n in NETWORKS)
     met = all(abs(second[n].volume_fraction_pct - value) <= 1 for n, value in published.items())
     return _judge_volume("C8", measured, met, second)
 
@@ -237,7 +237,7 @@ def second_volume_interconnectivity(
     """
     per_cent = {network: 100 * second[network].interconnectivity for network in NETWORKS}
     drop = 100 * first["silicon"].interconnectivity - per_cent["silicon"]
-    measured = _join(f"{network} {value:.1f} %" for network, value in per_cent.items())
+    measured = ", ".join(f"{network} {value:.1f} %" for network, value in per_cent.items())
     measured += f"; silicon {drop:.1f} points below training"
     met = abs(per_cent["aluminides"] - 95) <= 2 and abs(per_cent["hybrid"] - 99) <= 1 and 10 <= drop <= 20
     return _judge_volume("C9", measured, met, first, second)
@@ -248,8 +248,8 @@ def second_volume_euler_numbers(first: Mapping[str, NetworkMeasure], second: Map
 
     Per million voxels, as volumes differ in size. Testable when both have at least 150^3 voxels.
     """
-    pairs = {n: (_euler_per_million(first[n]), _euler_per_million(second[n])) for n in NETWORKS}
-    measured = _join(f"{n} {before:.0f} in training, {after:.0f} here" for n, (before, after) in pairs.items())
+    pairs = {n: (euler_per_million(first[n]), euler_per_million(second[n])) for n in NETWORKS}
+    measured = ", ".join(f"{n} {before:.0f} in training, {after:.0f} here" for n, (before, after) in pairs.items())
     met = all(after < before for before, after in pairs.values())
     return _judge_volume("C10", f"per million voxels: {measured}", met, first, second)
 
@@ -321,10 +321,6 @@ def _yes(condition: bool) -> str:
     return "yes" if condition else "no"
 
 
-def _join(parts: Iterable[str]) -> str:
-    return ", ".join(parts)
-
-
 def _last_epoch(histories: Mapping[str, History]) -> int:
     """Find the last epoch that all settings have reached."""
     return min((int(np.max(history["epoch"])) for history in histories.values()), default=0)
@@ -336,7 +332,7 @@ def _has_all_settings(by_setting: Mapping[str, object]) -> bool:
 
 def _needs_more(histories: Mapping[str, History]) -> str:
     """Say what is missing for a comparison of settings."""
-    labels = _join(f"({label})" for label in histories) or "none"
+    labels = ", ".join(f"({label})" for label in histories) or "none"
     return (
         f"needs the three settings with at least {SCATTER_EPOCHS} epochs each, "
         f"found {labels} with {_last_epoch(histories)} epochs"
@@ -349,13 +345,22 @@ def _training_size(histories: Mapping[str, History], images_per_epoch: int) -> s
     return f"{size} (published {PUBLISHED_IMAGES_PER_EPOCH:,})" if smaller else size
 
 
-def _share_after_first_epoch(loss: NDArray) -> float:
+def late_rise(history: History) -> float:
+    """Rise of the mean test loss from epochs 41-50 to the last ten, as a share; NaN with fewer than 60 epochs."""
+    test_loss, epochs = np.asarray(history["test_loss"]), np.asarray(history["epoch"])
+    if epochs.max() < PUBLISHED_EPOCH + 10:
+        return float("nan")
+    at_50 = test_loss[(epochs > PUBLISHED_EPOCH - 10) & (epochs <= PUBLISHED_EPOCH)].mean()
+    return float(test_loss[epochs > epochs.max() - 10].mean() / at_50 - 1)
+
+
+def share_after_first_epoch(loss: NDArray) -> float:
     """Share of the whole drop of a loss that lies between epochs 0 and 1."""
     drop = float(loss[0] - np.min(loss))
     return float(loss[0] - loss[min(1, len(loss) - 1)]) / drop if drop > 0 else 0.0
 
 
-def _relative_slope(history: History) -> float:
+def relative_slope(history: History) -> float:
     """Slope of the train loss over the ten epochs up to epoch 50 (or the last), over the total drop."""
     epochs, loss = np.asarray(history["epoch"], dtype=float), np.asarray(history["train_loss"], dtype=float)
     end = min(PUBLISHED_EPOCH, epochs.max())
@@ -388,7 +393,7 @@ def _n_voxels_of_volume(measures: Mapping[str, NetworkMeasure]) -> int:
     return round(100 * hybrid.n_voxels / hybrid.volume_fraction_pct) if hybrid.volume_fraction_pct > 0 else 0
 
 
-def _euler_per_million(measure: NetworkMeasure) -> float:
+def euler_per_million(measure: NetworkMeasure) -> float:
     """Euler number per million voxels of the volume; 0 for an empty network."""
     if measure.n_voxels == 0:
         return 0.0

@@ -208,3 +208,13 @@ def test_the_summary_lists_every_written_verdict_in_order(tmp_path):
     assert [line.split(" | ")[0] for line in lines[-2:]] == ["| C8", "| C10"]
     assert "measured eight" in lines[-2]
     assert "**not met**" in lines[-1]
+
+
+def test_the_numbers_of_a_loss_curve_are_those_worked_out_by_hand():
+    epochs = np.arange(71)
+    loss = np.where(epochs == 0, 10.0, np.where(epochs == 1, 2.0, 1.0))
+    curve = {"epoch": epochs, "train_loss": loss, "test_loss": np.where(epochs > 60, 1.5, 1.0)}
+    assert claims.share_after_first_epoch(loss) == pytest.approx(8 / 9)
+    assert claims.relative_slope(curve) == pytest.approx(0)
+    assert claims.late_rise(curve) == pytest.approx(0.5)
+    assert np.isnan(claims.late_rise({name: values[:51] for name, values in curve.items()}))

@@ -1,33 +1,19 @@
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from alsiseg import study
-from alsiseg.claims import HIGH_WEIGHTS, MET, MILD_WEIGHTS, NOT_MET, NOT_TESTABLE, WITHOUT_WEIGHTS
+from alsiseg.claims import HIGH_WEIGHTS, MILD_WEIGHTS, WITHOUT_WEIGHTS
 from alsiseg.prediction import Options
 from alsiseg.profiles import PROFILES
-from alsiseg.study import Row, Study, rows, running
+from alsiseg.study import Row, Study, curves, drawing, rows, running, settings
 from alsiseg.study import __main__ as command
 from alsiseg.study.plan import UNSEEN_SEED
 
 TINY = replace(PROFILES["tiny"], slow_shape_zyx=(36, 64, 64), n_angles=30)
 SMALL = Study(TINY, n_seeds=1, difficulties=("clean",), labels=("truth",), recipes={"slices": Options()}, min_voxels=8)
-
-
-def scored(values: dict[str, list[float]], quantity: str = "accuracy_pct", truth: float = float("nan")) -> list[Row]:
-    """Rows of trainings whose only value is given, by setting and seed."""
-    of = rows.WHOLE if np.isnan(truth) else "silicon"
-    key = ("slow", "slices", False, of, quantity)
-    return [
-        Row("clean", "truth", setting, seed, *key, value, truth)
-        for setting, found in values.items()
-        for seed, value in enumerate(found)
-    ]
-
-
-def answered(values: dict[str, list[float]], claim: str = "C3", **options) -> study.Answer:
-    return study.answer(scored(values, **options), claim, "clean", "truth", specimen="slow", recipe="slices")
 
 
 def test_every_condition_is_trained_with_every_seed_and_seeds_come_last():
@@ -50,56 +36,6 @@ def test_an_impossible_study_is_refused(changes, sentence):
         Study(TINY, **changes)
 
 
-def test_an_estimate_is_students_interval():
-    found = study.estimate([1.0, 2.0, 3.0])  # 2 +- 4.303 * 1 / sqrt(3), from a printed table of t
-    assert (found.mean, found.n_seeds) == (2.0, 3)
-    assert found.low == pytest.approx(2 - 4.303 / 3**0.5, abs=1e-3)
-    assert found.high == pytest.approx(2 + 4.303 / 3**0.5, abs=1e-3)
-    assert np.isnan(study.estimate([1.0]).low)
-    with pytest.raises(ValueError, match="at least one value"):
-        study.estimate([])
-
-
-def test_settings_are_compared_seed_by_seed():
-    # Seeds differ by points, settings by tenths of a point: only the paired difference shows it.
-    seeds = np.array([90.0, 93.0, 96.0])
-    by_seed = {WITHOUT_WEIGHTS: seeds, MILD_WEIGHTS: seeds + 0.1, HIGH_WEIGHTS: seeds + np.array([0.29, 0.30, 0.31])}
-    found = answered({setting: list(values) for setting, values in by_seed.items()})
-    assert found.outcome == MET
-    assert found.difference is not None
-    assert found.difference.mean == pytest.approx(0.3)
-    assert "improve the % of the pixels right: 0.30 [" in found.sentence
-
-
-def test_a_difference_within_the_scatter_is_not_testable_here():
-    found = answered({WITHOUT_WEIGHTS: [90, 92, 91], MILD_WEIGHTS: [91, 91, 91], HIGH_WEIGHTS: [92, 90, 91.2]})
-    assert found.outcome == NOT_TESTABLE
-    assert "by less than trainings scatter" in found.sentence
-
-
-def test_weights_that_harm_are_said_to():
-    found = answered({WITHOUT_WEIGHTS: [95, 96, 97], MILD_WEIGHTS: [94, 95, 96], HIGH_WEIGHTS: [90, 91, 92.1]})
-    assert found.outcome == NOT_MET
-    assert "worsen the" in found.sentence
-
-
-def test_of_errors_less_is_better():
-    values = {WITHOUT_WEIGHTS: [-50.0, -52.0], MILD_WEIGHTS: [-60.0, -62.0], HIGH_WEIGHTS: [-90.0, -92.0]}
-    found = answered(values, "C6", quantity="euler_26", truth=-100.0)
-    assert found.values[HIGH_WEIGHTS].mean == pytest.approx(9.0)
-    assert found.outcome == MET
-
-
-def test_one_seed_tells_nothing():
-    found = answered({WITHOUT_WEIGHTS: [90], MILD_WEIGHTS: [91], HIGH_WEIGHTS: [95]})
-    assert found.outcome == NOT_TESTABLE
-    assert "one seed cannot tell" in found.sentence
-
-
-def test_a_missing_setting_is_said():
-    assert answered({WITHOUT_WEIGHTS: [90, 91]}).sentence == "needs all three settings"
-
-
 def test_values_of_labels_that_are_the_truth():
     truth_zyx = np.zeros((6, 8, 8), np.uint8)
     truth_zyx[1:5, 1:4, 1:7], truth_zyx[2:4, 5:7, 2:4] = 1, 2
@@ -112,17 +48,50 @@ def test_values_of_labels_that_are_the_truth():
 
 
 def test_a_table_comes_back_as_it_was_written(tmp_path):
-    written = scored({WITHOUT_WEIGHTS: [90.5]}, quantity="euler_26", truth=-3.25)
+    written = [Row("clean", "truth", "1, 1, 1", 0, "slow", "slices", True, "silicon", "euler_26", 90.5, -3.25)]
     assert study.read(rows.write(written, tmp_path / "study.csv")) == written
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(FileNotFoundError, match="let the study train first"):
+        study.read(tmp_path / "none.csv")
     with pytest.raises(ValueError, match="needs the columns"):
         study.read(tmp_path / "other.csv")
 
 
-@pytest.mark.slow
-def test_a_study_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    said: list[str] = []
-    segmented = []
+@dataclass(frozen=True)
+class Before:
+    name: str
+    sizes: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True)
+class Now(Before):
+    added: float = 0.5
+
+
+def test_a_folder_made_before_a_setting_was_added_counts_as_made_with_its_default(tmp_path):
+    settings.check_same(Before("a"), tmp_path)
+    settings.check_same(Now("a"), tmp_path)
+    with pytest.raises(ValueError, match=r"other settings \(added\)"):
+        settings.check_same(Now("a", added=0.7), tmp_path)
+    with pytest.raises(ValueError, match=r"other settings \(sizes\)"):
+        settings.check_same(Now("a", sizes=(1, 3)), tmp_path)
+    with pytest.raises(ValueError, match=r"other settings \(added\)"):  # a setting that is gone is a change too
+        settings.check_same(Before("a"), tmp_path)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A study that was stopped and continued."""
+
+    home: Path
+    said: list[str]
+    n_measured_when_stopped: int
+    trained_again: bool
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Done:
+    home, said, segmented = tmp_path_factory.mktemp("study"), [], []
     segment = running.prediction.segment
 
     def stopping(*arguments, **options):
@@ -131,46 +100,69 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         segmented.append(arguments)
         return segment(*arguments, **options)
 
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(running.prediction, "segment", stopping)
         with pytest.raises(KeyboardInterrupt):
-            study.run(SMALL, tmp_path, device="cpu", say=said.append)
-    assert len(list((tmp_path / "measured").iterdir())) == 1
-    trained = tmp_path / "runs" / SMALL.conditions[0].name / "history.csv"
+            study.run(SMALL, home, device="cpu", say=said.append)
+    n_measured = len(list((home / "measured").iterdir()))
+    trained = home / "runs" / SMALL.conditions[0].name / "history.csv"
     before = trained.stat().st_mtime_ns
+    study.run(SMALL, home, device="cpu", say=said.append)
+    return Done(home, said, n_measured, trained.stat().st_mtime_ns != before)
 
-    path = study.run(SMALL, tmp_path, device="cpu", say=said.append)
-    assert trained.stat().st_mtime_ns == before
-    found = study.read(path)
+
+@pytest.mark.slow
+def test_a_study_goes_on_where_it_was_stopped(done):
+    assert done.n_measured_when_stopped == 1
+    assert not done.trained_again
+    found = study.read(done.home / running.TABLE)
     assert {row.weights for row in found} == {WITHOUT_WEIGHTS, MILD_WEIGHTS, HIGH_WEIGHTS}
     assert {row.specimen for row in found} == {"test section", "slow", "fast"}
-    assert {folder.name for folder in (tmp_path / "specimens").iterdir()} == {
+    assert {folder.name for folder in (done.home / "specimens").iterdir()} == {
         f"slow_{TINY.specimen_seed}_clean",
         f"slow_{UNSEEN_SEED}_clean",
         f"fast_{UNSEEN_SEED}_clean",
     }
-    assert said[0] == "[1/3] clean, labels from the truth, weights (1, 1, 1), seed 0 (starting)"
-    assert "| C3 |" in study.table(found, specimen="slow", recipe="slices")
-    judged = study.verdicts(SMALL, tmp_path, found)
-    assert [v.claim.id for v in judged["clean", "truth", 0]] == ["C1", "C2", "C8", "C9", "C10", "C11"]
-    assert {v.verdict for found in judged.values() for v in found} == {NOT_TESTABLE}  # at this size
-
+    assert done.said[0] == "[1/3] clean, labels from the truth, weights (1, 1, 1), seed 0 (starting)"
+    assert done.said[2] == "[2/3] clean, labels from the truth, weights (1, 1.15, 1.2), seed 0 (starting)"
     with pytest.raises(ValueError, match=r"other settings \(min_voxels\)"):
-        study.run(replace(SMALL, min_voxels=9), tmp_path, device="cpu", say=said.append)
+        study.run(replace(SMALL, min_voxels=9), done.home, device="cpu")
 
 
 @pytest.mark.slow
-def test_the_command_prints_and_keeps_its_answers(tmp_path, monkeypatch, capsys):
+def test_the_command_keeps_its_answers_and_the_curves_outlive_the_runs(done, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(PROFILES, "tiny", TINY)
-    options = ["--profile", "tiny", "--seeds", "1", "--difficulties", "clean", "--labels", "truth"]
-    monkeypatch.setattr("sys.argv", ["study", *options, "--out", str(tmp_path), "--device", "cpu"])
+    monkeypatch.setattr(drawing, "COLUMNS", ("slow",))  # a third of the panels, drawn sooner
+    options = ["--profile", "tiny", "--seeds", "1", "--out", str(done.home), "--figures", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["study", *options, "--report-only"])
     command.main()
-    text = (tmp_path / "study.md").read_text()
-    assert text in capsys.readouterr().out
-    assert "### clean, labels from the truth, fast, three views" in text
-    assert text.count("**not testable at this size**") == 5 * 5 + 6  # 5 claims at 5 places, 6 of single trainings
-    monkeypatch.setattr("sys.argv", ["study", *options, "--out", str(tmp_path), "--labels", "guesses"])
+    text = (done.home / "study.md").read_text("utf-8")
+    assert "### C1: " in text
+    assert "After the first of 2 epochs of 16 images" in text
+    assert "| C3 | accuracy" in capsys.readouterr().out
+    assert (done.home / "fig_study.png").is_file()
+    assert (tmp_path / "fig_study.pdf").is_file()
+
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    for name in (running.TABLE, curves.TABLE, settings.NAME):
+        (shipped / name).write_bytes((done.home / name).read_bytes())
+    curves.collect(SMALL, shipped)  # without the run folders
+    assert study.write_report(shipped / running.TABLE, n_seeds=1) == text
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--labels", "guesses"], "labels must be among truth, procedure, got guesses"),
+        (["--report-only"], "needs the table that a study writes, found none at {}; let the study train first"),
+    ],
+)
+def test_the_command_refuses_in_one_line_and_writes_nothing(options, sentence, tmp_path, monkeypatch, capsys):
+    home = tmp_path / "study"
+    monkeypatch.setattr("sys.argv", ["study", "--profile", "tiny", "--out", str(home), *options])
     with pytest.raises(SystemExit) as ended:
         command.main()
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "alsiseg: labels must be among truth, procedure, got guesses\n"
+    assert capsys.readouterr().err == f"alsiseg: {sentence.format(home / running.TABLE)}\n"
+    assert not home.exists()

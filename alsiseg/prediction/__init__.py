@@ -4,7 +4,7 @@
 (`pipeline`); `slabs` arranges the grey as images of each view; `tiles` knows which windows give exactly what whole
 slices give; `inference` makes the network ready; `planning` fits the work into memory; `journal`, `maps` and `files`
 write volumes that a stopped call continues; `workers` spreads slabs over a dask.distributed cluster; `spread` tells how
-far the measures differ between views and passes.
+far the measures differ between views and passes; `votes` keeps the probabilities of each of them.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from alsiseg.prediction.options import Options, Plan
 from alsiseg.prediction.slabs import Grey
 from alsiseg.prediction.spread import Spread, spread
 from alsiseg.prediction.tiles import halo_px
+from alsiseg.prediction.votes import probabilities
 from alsiseg.runs import Trained
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Spread",
     "halo_px",
     "predict",
+    "probabilities",
     "segment",
     "segment_to_file",
     "segmented_slices",

@@ -1,7 +1,7 @@
 """One value a row: the tidy table of a study."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from alsiseg.topology import NetworkCounts
 from alsiseg.volumes import written_whole
 
 Labels = NDArray[np.uint8]
+TEST_SECTION = "test section"
 WHOLE = "all phases"  # in the place of a network, for what is measured of all labels together
 
 
@@ -108,9 +109,13 @@ def read(path: Path) -> list[Row]:
 
     Raises
     ------
+    FileNotFoundError
+        When there is none.
     ValueError
         When it is not one.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"needs the table that a study writes, found none at {path}; let the study train first")
     kinds = {field.name: field.type for field in fields(Row)}
     with path.open(newline="", encoding="utf-8") as file:
         table = csv.DictReader(file)
@@ -121,3 +126,9 @@ def read(path: Path) -> list[Row]:
 
 def _typed(kind: Any, text: str) -> Any:
     return text == "True" if kind is bool else kind(text)
+
+
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Write a table as Markdown."""
+    every = [head, ["---"] * len(head), *lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in every)

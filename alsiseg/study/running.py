@@ -1,9 +1,8 @@
 """Do what of a study is not done yet: specimens, labels, trainings, segmentations, measures."""
 
-import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,9 @@ import numpy as np
 from alsiseg import dataset, ground_truth, metrics, phantom, prediction, runs, training, volumes
 from alsiseg.study import rows as tidy
 from alsiseg.study.plan import UNSEEN_SEED, Condition, Study
-from alsiseg.study.rows import Row
+from alsiseg.study.rows import TEST_SECTION, Row
+from alsiseg.study.settings import check_same
 
-TEST_SECTION = "test section"
 TABLE = "study.csv"
 
 
@@ -52,49 +51,60 @@ def run(study: Study, home: str | Path, *, device: str = "auto", say: Callable[[
         When the folder holds a study with other settings.
     """
     home = Path(home)
-    _check_same(study, home)
-    found: list[Row] = []
+    check_same(replace(study, n_seeds=1, recipes=dict(study.recipes)), home)
+    return carry_out(study, study.conditions, home, TABLE, device=device, say=say)
+
+
+def carry_out(
+    study: Study,
+    conditions: Sequence[Condition],
+    home: Path,
+    table: str,
+    *,
+    device: str = "auto",
+    say: Callable[[str], object] = print,
+) -> Path:
+    """Train and measure what is missing of `conditions`, and keep the rows of all of them in one table.
+
+    Returns
+    -------
+    Path
+        The table in `home`, written anew after every condition; what was measured before is in it from the start.
+    """
+    missing = [condition for condition in conditions if not measured_path(home, condition).exists()]
     seconds: list[float] = []
-    for number, condition in enumerate(study.conditions, start=1):
-        left = (
-            f"about {_clock(float(np.mean(seconds)) * (len(study.conditions) - number + 1))} left"
-            if seconds
-            else "starting"
-        )
-        say(f"[{number}/{len(study.conditions)}] {condition} ({left})")
-        started, known = time.perf_counter(), _measured_path(home, condition).exists()
-        found += measured(study, condition, home, device)
-        if not known:
-            seconds.append(time.perf_counter() - started)
-        tidy.write(found, home / TABLE)
-    return home / TABLE
+    for condition in missing:
+        left = _clock(float(np.mean(seconds)) * (len(missing) - len(seconds))) if seconds else ""
+        number = len(conditions) - len(missing) + len(seconds) + 1
+        say(f"[{number}/{len(conditions)}] {condition} ({f'about {left} left' if left else 'starting'})")
+        started = time.perf_counter()
+        measured(study, condition, home, device)
+        seconds.append(time.perf_counter() - started)
+        _collect(conditions, home, table)
+    return _collect(conditions, home, table)
+
+
+def _collect(conditions: Sequence[Condition], home: Path, table: str) -> Path:
+    """Write the rows of all conditions measured so far into one table."""
+    paths = [path for condition in conditions if (path := measured_path(home, condition)).exists()]
+    return tidy.write([row for path in paths for row in tidy.read(path)], home / table)
 
 
 def _clock(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{max(1, round(seconds / 60))} min"
 
 
-def _check_same(study: Study, home: Path) -> None:
-    """Refuse to mix two studies in one folder; more seeds of the same study may be added."""
-    settings = json.loads(json.dumps(asdict(replace(study, n_seeds=1, recipes=dict(study.recipes)))))
-    path = home / "settings.json"
-    if path.is_file() and (before := json.loads(path.read_text("utf-8"))) != settings:
-        changed = [name for name in settings if before.get(name) != settings[name]]
-        raise ValueError(f"{home} holds a study with other settings ({', '.join(changed)}); choose another folder")
-    with volumes.written_whole(path) as partial:
-        partial.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-
-
 def measured(study: Study, condition: Condition, home: Path, device: str) -> list[Row]:
     """Train a condition and measure it, unless that has been done."""
-    path = _measured_path(home, condition)
+    path = measured_path(home, condition)
     if not path.exists():
         run_dir = train(study, condition, home, device)
         tidy.write(_rows(study, condition, home, run_dir, device), path)
     return tidy.read(path)
 
 
-def _measured_path(home: Path, condition: Condition) -> Path:
+def measured_path(home: Path, condition: Condition) -> Path:
+    """Return where the rows of a condition are kept."""
     return home / "measured" / f"{condition.name}.csv"
 
 
