@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -12,10 +12,11 @@ Item = TypeVar("Item")
 def steps(
     iterable: Iterable[Item] | None, what: str, total: int | None = None, *, unit: str = "it", hidden: bool = False
 ) -> "tqdm[Item]":
-    """Pass `iterable` on and show on standard error how far it is and how long it has left.
+    """Pass `iterable` on and show how far it is and how long it has left.
 
-    With no iterable the caller moves the bar with ``update``. Nothing is drawn for work that
-    ends within two seconds, and nothing at all when `hidden`. The speed is shown in `unit` per second.
+    It is shown on standard error, in a notebook as a line under the cell, and is gone when the work has ended. With
+    no iterable the caller moves the bar with ``update``. Nothing is drawn for work that ends within two seconds, and
+    nothing at all when `hidden`. The speed is shown in `unit` per second.
     """
     return tqdm(
         iterable,
@@ -24,7 +25,18 @@ def steps(
         unit=unit,
         delay=2,
         mininterval=0.5,
-        file=sys.stderr,
+        file=_where(),
         leave=False,
         disable=hidden,
     )
+
+
+def _where() -> TextIO:
+    """Standard error; in a notebook, which prints that on red like a mistake, standard output.
+
+    A line of text is what `make figures` can pass on from the notebooks that it runs; a bar of ipywidgets would also
+    leave "model not found" in a notebook that is opened again.
+    """
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return sys.stdout if hasattr(shell, "kernel") else sys.stderr

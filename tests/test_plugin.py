@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from alsiseg import metrics, prediction, training, volumes
+from alsiseg import metrics, prediction, runs, training, volumes
 from alsiseg.phases import Phase
-from alsiseg.plugin import measuring, opening, particles, retraining, segmenting
+from alsiseg.plugin import measuring, opening, originals, particles, retraining, segmenting
 from alsiseg.plugin.opening import Statement
 from alsiseg.plugin.work import Progress, Stopped, Watched, duration
 from alsiseg.prediction import Options
@@ -246,6 +247,41 @@ def test_corrections_are_learned_and_told_before_and_after(run_dir, tmp_path):
     assert found.before.other_slices_pct == 100.0
     assert "voxels you corrected: 0.0 % -> " in str(found)
     assert json.loads((tmp_path / "new" / "settings.json").read_text())["parent"]
+
+
+def test_what_was_first_trained_on_is_found_among_open_volumes_and_seen_again(run_dir, tmp_path):
+    before = prediction.segment(GREY, run_dir, device="cpu")
+    corrected = before.copy()
+    corrected[10, :20] = LABELS[10, :20]
+    options = {"minutes": 0.02, "voxel_size_um": 1.2, "device": "cpu"}
+    opened = [before, GREY[1:], LABELS, GREY]
+    found = retraining.retrain(run_dir, tmp_path / "new", GREY, before, corrected, Progress(), opened=opened, **options)
+    assert found.with_original
+    assert "Half of what it saw came from its first training." in str(found)
+    assert runs.read_settings(tmp_path / "new")["correction"]["original_data"] is True
+    assert originals.among([before, GREY], run_dir) is None
+    assert originals.among(opened, tmp_path / "new") is not None, "of a correction, those of the first training"
+
+
+def test_what_was_first_trained_on_is_read_from_files(tmp_path):
+    scan, labels = volumes.write(tmp_path / "scan.tif", GREY), volumes.write(tmp_path / "labels.tif", LABELS)
+    grey_zyx, labels_zyx = originals.from_files(scan, labels)
+    np.testing.assert_array_equal(grey_zyx, GREY)
+    np.testing.assert_array_equal(labels_zyx, LABELS)
+    assert originals.from_files(Path(), Path()) is None
+    with pytest.raises(ValueError, match=r"found only .*scan.tif; name both or none"):
+        originals.from_files(scan, Path())
+
+
+def test_a_network_that_comes_with_alsiseg_is_chosen_by_its_name(run_dir, tmp_path, monkeypatch):
+    shutil.copytree(run_dir, tmp_path / "shipped" / "alsi-small")
+    monkeypatch.setattr("alsiseg.runs.places.SHIPPED", tmp_path / "shipped")
+    assert segmenting.epochs(Path("alsi-small")) == segmenting.epochs(run_dir)
+    assert segmenting.load(Path("alsi-small")).epoch == 2
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert retraining.new_run_dir(Path("alsi-small")) == tmp_path / "alsi-small_corrected_1"
+    with pytest.raises(ValueError, match="or type alsi-small"):
+        segmenting.load(Path())
 
 
 def test_without_a_correction_nothing_is_learned():

@@ -56,13 +56,10 @@ def listened(widget):
     return sent
 
 
-def asked(widget, sent, plane, index):
-    """Ask as the browser does and wait for the slice or an error; others may come unasked."""
-    widget._handle_custom_msg({"type": "slice", "plane": plane, "index": index}, [])
-    while True:
-        answer = sent.get(timeout=60)
-        if answer[0]["type"] == "error" or (answer[0]["plane"], answer[0].get("index")) == (plane, index):
-            return answer
+def asked(widget, sent, plane, *indices, ahead=False):
+    """Ask as the browser does and wait for the slices or an error."""
+    widget._handle_custom_msg({"type": "slices", "plane": plane, "indices": list(indices), "ahead": ahead}, [])
+    return sent.get(timeout=60)
 
 
 def grey_and_labels(answer):
@@ -129,7 +126,7 @@ def test_the_browser_gets_the_slices_it_asks_for(compared, plane, n_slices):
     axis = {"xy": 0, "xz": 1, "yz": 2}[plane]
     for index in (0, n_slices // 2, n_slices - 1):
         answer = asked(widget, sent, plane, index)
-        assert answer[0]["type"] == "slice"
+        assert (answer[0]["type"], answer[0]["plane"], answer[0]["indices"]) == ("slices", plane, [index])
         grey, labels = grey_and_labels(answer)
         assert np.array_equal(grey, GREY.take(index, axis))
         assert np.array_equal(labels & 15, TRUTH.take(index, axis))
@@ -215,37 +212,56 @@ def served(disk, **options):
     return serving, answers
 
 
-def test_only_the_slice_shown_and_those_that_follow_are_read_and_sent():
+def test_slices_asked_for_ahead_come_in_one_message(compared):
+    widget, sent = compared
+    header, parts = asked(widget, sent, "xz", 7, 8, 9, ahead=True)
+    assert (header["indices"], header["ahead"], header["rows"], header["columns"]) == ([7, 8, 9], True, 6, 50)
+    for y, grey, labels in zip(header["indices"], parts[::2], parts[1::2], strict=True):
+        assert np.array_equal(np.frombuffer(grey, header["dtype"]).reshape(6, 50), GREY[:, y])
+        assert np.array_equal(np.frombuffer(labels, np.uint8).reshape(6, 50), TRUTH[:, y] | PREDICTION[:, y] << 4)
+
+
+def test_only_what_is_asked_for_is_read_and_sent():
     disk = CountedVolume(np.repeat(GREY, 5, axis=0))
     serving, answers = served(disk)
-    serving.ask("xy", 10)
-    serving.wait()
-    assert disk.read == [10, 11, 12, 13]
-    for z in (11, 10, 9):
-        serving.ask("xy", z)
+    for indices, ahead in (([10], False), ([11, 12, 13], True), ([20], False)):
+        serving.ask("xy", indices, ahead=ahead)
         serving.wait()
-    assert sorted(disk.read) == list(range(6, 15)), "nothing twice, and ahead in the direction of the walk"
-    sent = [answer["index"] for answer in answers]
-    assert sent == [10, 11, 12, 13, 11, 12, 13, 14, 10, 9, 8, 7, 9, 8, 7, 6]
+    assert disk.read == [10, 11, 12, 13, 20]
+    assert [answer["indices"] for answer in answers] == [[10], [11, 12, 13], [20]]
 
 
-def test_large_slices_are_read_ahead_but_sent_only_when_asked_for(monkeypatch):
+def test_large_slices_are_read_ahead_but_sent_only_when_looked_at(monkeypatch):
     monkeypatch.setattr("alsiseg.viewer.serving.SENT_AHEAD_BYTES", GREY[0].nbytes - 1)
     disk = CountedVolume(GREY)
     serving, answers = served(disk)
-    serving.ask("xy", 4)
-    serving.wait()
-    assert [answer["index"] for answer in answers] == [4]
-    assert disk.read == [4, 5]
+    for indices, ahead in (([3], False), ([4, 5], True), ([4], False)):
+        serving.ask("xy", indices, ahead=ahead)
+        serving.wait()
+    assert [answer["indices"] for answer in answers] == [[3], [], [4]]
+    assert disk.read == [3, 4, 5]
 
 
 def test_nothing_is_read_ahead_that_needs_another_walk_through_the_file():
     disk = CountedVolume(GREY)
     serving, answers = served(disk, kept_bytes=2 * GREY.nbytes // GREY.shape[1])  # one slice along y
-    serving.ask("xz", 4)
-    serving.wait()
-    assert [answer["index"] for answer in answers] == [4]
+    for indices, ahead in (([4], False), ([5], True)):
+        serving.ask("xz", indices, ahead=ahead)
+        serving.wait()
+    assert [answer["indices"] for answer in answers] == [[4], []]
     assert disk.read == list(range(6))
+
+
+def test_labels_that_are_none_are_not_told_of_before_they_are_looked_at():
+    wrong = TRUTH.copy()
+    wrong[2] += 3
+    answers = []
+    serving = Serving(Sections(Stack.of(GREY, wrong, None)), lambda *answer: answers.append(answer[0]))
+    for ahead in (True, False):
+        serving.ask("xy", [1, 2, 3] if ahead else [2], ahead=ahead)
+        serving.wait()
+    assert answers[0]["indices"] == [1]
+    assert answers[1]["type"] == "error"
 
 
 def test_slices_of_one_chunk_are_read_once():
@@ -306,15 +322,15 @@ def test_a_newer_question_stops_a_long_walk(monkeypatch):
     disk, answers = CountedVolume(GREY), []
 
     def answer(message, _parts):
-        answers.append((message["type"], message["plane"], message.get("index")))
+        answers.append((message["type"], message["plane"], message.get("indices")))
         if len(answers) == 1:  # while the file is walked through, the user turns back
-            serving.ask("xy", 5)
+            serving.ask("xy", [5])
 
     serving = Serving(Sections(Stack.of(disk.volume, None, None)), answer)
     disk.read.clear()
-    serving.ask("xz", 0)
+    serving.ask("xz", [0])
     serving.wait()
-    assert answers == [("progress", "xz", None), ("slice", "xy", 5)]
+    assert answers == [("progress", "xz", None), ("slices", "xy", [5])]
     assert len(disk.read) < len(GREY)
 
 
@@ -403,9 +419,10 @@ def test_the_viewer_opens_in_a_notebook_with_a_still_picture_beside_the_sliders(
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
     nbclient.NotebookClient(notebook, timeout=120).execute()
-    kinds = [kind for output in notebook.cells[0].outputs for kind in output.get("data", {})]
-    assert "image/png" in kinds
-    assert "application/vnd.jupyter.widget-view+json" in kinds
+    shown = [output.get("data", {}) for output in notebook.cells[0].outputs]
+    assert "image/png" in shown[0]
+    assert "Run this cell" in shown[1]["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in shown[2]
 
 
 GROWING = """

@@ -1,7 +1,8 @@
 """The panel Correct and retrain: paint over what is wrong, let the network learn from it, compare."""
 
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from magicgui.widgets import Container, FloatSpinBox, Label, PushButton
@@ -10,9 +11,9 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QTimer
 
 from alsiseg.phases import PHASE_NAMES, Phase
-from alsiseg.plugin import layers, retraining
+from alsiseg.plugin import layers, originals, retraining
 from alsiseg.plugin.bar import WorkBar, add_below, telling
-from alsiseg.plugin.forms import FOLDER, NEW, layer_choice, path_in, path_row
+from alsiseg.plugin.forms import FILE, NEW, layer_choice, path_in, path_row, run_row
 from alsiseg.plugin.retraining import Retrained
 from alsiseg.plugin.work import Progress
 from alsiseg.viewer import window
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     import napari
 
 COUNT_AFTER_MS = 200
+FIRST = (
+    "What the network was trained on, scan and labels: half of what it sees then comes from there, so that it does not "
+    "forget the rest. May stay empty: if both are open as layers, they are found by themselves."
+)
 
 
 class CorrectPanel(Container):  # napari takes panels that are widgets, and passes its viewer to their class
@@ -44,13 +49,17 @@ class CorrectPanel(Container):  # napari takes panels that are widgets, and pass
         }
         palette = Container(widgets=list(self.brushes.values()), layout="horizontal", labels=False, label="2. paint")
         self.painted = Label(value="", label="")
-        self.run = path_row(FOLDER, "run folder", "The run whose network made the prediction.")
+        self.run = run_row("The run whose network made the prediction.")
         self.new_run = path_row(NEW, "new run folder", "Must not be there yet.")
         self.minutes = FloatSpinBox(label="minutes", value=5.0, min=0.05, max=10_000.0, step=1.0)
+        self.first_scan = path_row(FILE, "first scan", FIRST)
+        self.first_labels = path_row(FILE, "first labels", FIRST)
         self.start = PushButton(text="3. Retrain", enabled=False)
-        widgets = [self.scan, self.prediction, self.begin, palette, self.painted, self.run, self.new_run, self.minutes]
-        self.extend([*widgets, self.start])
+        painting = [self.scan, self.prediction, self.begin, palette, self.painted]
+        learning = [self.run, self.first_scan, self.first_labels, self.new_run, self.minutes, self.start]
+        self.extend([*painting, *learning])
         self.bar, self.result = WorkBar([self.begin, self.start]), Label(value="")
+        self.result.native.setWordWrap(True)
         add_below(self, self.bar, self.result.native)
         self._connect()
 
@@ -58,6 +67,8 @@ class CorrectPanel(Container):  # napari takes panels that are widgets, and pass
         self.begin.changed.connect(telling(self.begin_correcting))
         self.start.changed.connect(telling(self.retrain))
         self.run.changed.connect(telling(self._name_new_run))
+        if path_in(self.run) != Path():
+            self._name_new_run()
         for phase, button in self.brushes.items():
             button.changed.connect(telling(partial(self.paint_with, phase)))
 
@@ -109,6 +120,8 @@ class CorrectPanel(Container):  # napari takes panels that are widgets, and pass
         run_dir, new_dir = path_in(self.run), path_in(self.new_run)
         scan, name, minutes = self.scan.value, self.prediction.value.name, self.minutes.value
         size_um = layers.voxel_size_um(scan)
+        first_scan, first_labels = path_in(self.first_scan), path_in(self.first_labels)
+        opened = self._opened()
         self.result.value = ""
 
         def work(progress: Progress) -> Retrained:
@@ -120,10 +133,19 @@ class CorrectPanel(Container):  # napari takes panels that are widgets, and pass
                 corrected_zyx,
                 progress,
                 minutes=minutes,
+                original=originals.from_files(first_scan, first_labels),
+                opened=opened,
                 voxel_size_um=size_um,
             )
 
         self.bar.start(work, partial(self._show, scan, name))
+
+    def _opened(self) -> list[Any]:
+        """List the volumes that are open, at full resolution; what was painted on is no data of a training."""
+        shown = [
+            layer for layer in self._viewer.layers if isinstance(layer, Image | Labels) and layer is not self.layer
+        ]
+        return [layer.data[0] if layer.multiscale else layer.data for layer in shown]
 
     def _show(self, scan: Image, name: str, found: Retrained) -> None:
         """Add what the new network says, and say what became better and what worse."""

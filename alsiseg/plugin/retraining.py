@@ -1,5 +1,6 @@
 """Correct labels by hand, let the network learn from them, and say what became better and what worse."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alsiseg import correcting, runs
-from alsiseg.plugin import segmenting
+from alsiseg.plugin import originals, segmenting
 from alsiseg.plugin.layers import check_same_shape
+from alsiseg.plugin.originals import Pair
 from alsiseg.plugin.work import Progress
+
+FORGETS = "It saw only your corrections: name the data of its first training, and it forgets less of the rest."
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Retrained:
         How the labels agree with the corrected ones.
     n_epochs
         Epochs that the network learned.
+    with_original
+        Whether it also saw again what it was first trained on.
     """
 
     run_dir: Path
@@ -63,6 +69,7 @@ class Retrained:
     before: Agreement
     after: Agreement
     n_epochs: int
+    with_original: bool = False
 
     def __str__(self) -> str:
         """Say before and after in words."""
@@ -72,7 +79,8 @@ class Retrained:
             ("all other slices", self.before.other_slices_pct, self.after.other_slices_pct),
         ]
         lines = [f"{what}: {one:.1f} % -> {other:.1f} %" for what, one, other in rows if one is not None]
-        return "Agreement with your labels, before -> after\n" + "\n".join(lines)
+        kept = "Half of what it saw came from its first training." if self.with_original else FORGETS
+        return "Agreement with your labels, before -> after\n" + "\n".join([*lines, kept])
 
 
 def painted(before_zyx: NDArray, corrected_zyx: NDArray) -> NDArray[np.bool_]:
@@ -94,7 +102,9 @@ def painted(before_zyx: NDArray, corrected_zyx: NDArray) -> NDArray[np.bool_]:
 
 
 def new_run_dir(run_dir: Path) -> Path:
-    """Name a folder beside a run for its correction that is not there yet."""
+    """Name a folder for the correction of a run that is not there yet: beside it, at home for one of alsiseg's own."""
+    if not run_dir.exists() and str(run_dir) in runs.shipped():
+        run_dir = Path.home() / run_dir
     if run_dir.parent.name == "checkpoints":  # a file of a network was chosen
         run_dir = run_dir.parent.parent
     number = 1
@@ -112,12 +122,16 @@ def retrain(
     progress: Progress,
     *,
     minutes: float,
+    original: Pair | None = None,
+    opened: Sequence[Any] = (),
     voxel_size_um: float | None = None,
     device: str = "auto",
 ) -> Retrained:
     """Fine-tune a network of a run on the corrected slices, and segment the scan again with it.
 
-    Stopping during the training keeps the best epoch so far and does not segment.
+    Half of what the network sees comes from its first training: from `original`, or where that is not given from the
+    volumes `opened` if its scan and its labels are among them. Stopping during the training keeps the best epoch so
+    far and does not segment.
 
     Raises
     ------
@@ -129,6 +143,9 @@ def retrain(
     painted_zyx = painted(before_zyx, corrected_zyx)
     check_same_shape(grey_zyx, corrected_zyx, "needs corrections of the scan that is chosen")
     trained = segmenting.load(run_dir)
+    if original is None and opened:
+        progress.begin("looking for the data of the first training")
+        original = originals.among(opened, trained.run_dir)
     progress.begin("learning from the corrections", lasts_s=60 * minutes)
     epochs: list[int] = []
 
@@ -137,9 +154,9 @@ def retrain(
         progress.what = f"learning from the corrections, epoch {epoch}, loss {loss:.3f}"
 
     common: dict[str, Any] = {"voxel_size_um": voxel_size_um, "device": device}
-    learning = {"minutes": minutes, "on_epoch": told, "stop": progress.stop, **common}
+    learning = {"minutes": minutes, "on_epoch": told, "stop": progress.stop, "original": original, **common}
     config = correcting.CorrectingConfig(epoch=trained.epoch)
     correcting.fine_tune(trained.run_dir, new_dir, grey_zyx, corrected_zyx, painted_zyx, config=config, **learning)
     after_zyx = segmenting.segment(grey_zyx, runs.load_network(new_dir), progress, **common).labels_zyx
     before, after = (Agreement.of(labels, corrected_zyx, painted_zyx) for labels in (before_zyx, after_zyx))
-    return Retrained(new_dir, after_zyx, before, after, n_epochs=max(epochs, default=0))
+    return Retrained(new_dir, after_zyx, before, after, max(epochs, default=0), original is not None)

@@ -7,7 +7,7 @@ from napari.layers import Image, Labels
 
 from alsiseg.plugin import layers, segmenting
 from alsiseg.plugin.bar import WorkBar, add_below, telling
-from alsiseg.plugin.forms import FOLDER, layer_choice, path_in, path_row
+from alsiseg.plugin.forms import layer_choice, path_in, run_row
 from alsiseg.plugin.segmenting import Segmented
 from alsiseg.prediction.options import PRECISIONS, Options
 from alsiseg.viewer import window
@@ -23,8 +23,9 @@ class SegmentPanel(Container):  # napari takes panels that are widgets, and pass
         super().__init__()
         self._viewer = viewer
         self.scan = layer_choice(Image, "scan")
-        self.run = path_row(FOLDER, "run folder", "The folder that alsiseg train wrote.")
-        self.epoch = ComboBox(label="network", choices=[segmenting.LAST], tooltip="Which epoch of the run.")
+        self.run = run_row("The folder that alsiseg train wrote.")
+        epochs = segmenting.epochs(path_in(self.run))
+        self.epoch = ComboBox(label="network", choices=epochs, tooltip="Which epoch of the run.")
         self.three_views = CheckBox(
             text="three views", tooltip="Average over slices along z, y and x; three times as long."
         )

@@ -46,12 +46,13 @@ class Segmented:
 
 def epochs(run: Path) -> list[str]:
     """List what may be chosen of a run: the last network, and each that was kept."""
+    run = runs.shipped().get(str(run), run)
     kept = runs.kept_epochs(run) if (run / "checkpoints").is_dir() else []
     return [LAST, *(f"{EPOCH} {number}" for number in reversed(kept))]
 
 
 def load(run: Path | None, epoch: str = LAST) -> Trained:
-    """Load the network of a run folder, or of a file in its `checkpoints`.
+    """Load the network of a run folder, of a file in its `checkpoints`, or of those that come with alsiseg by name.
 
     Raises
     ------
@@ -59,7 +60,10 @@ def load(run: Path | None, epoch: str = LAST) -> Trained:
         When nothing is chosen, or there is no whole network.
     """
     if run is None or str(run) in ("", "."):
-        raise ValueError("needs a trained network, no run folder is chosen; choose the folder that alsiseg train wrote")
+        names = "".join(f", or type {name}" for name in runs.shipped())
+        raise ValueError(
+            f"needs a trained network, no run folder is chosen; choose the folder that alsiseg train wrote{names}"
+        )
     if run.suffix in (".safetensors", ".json") and run.parent.name == "checkpoints":
         number = run.stem.removeprefix("epoch_")
         return runs.load_network(run.parent.parent, int(number) if number.isdigit() else None)

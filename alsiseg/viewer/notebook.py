@@ -21,6 +21,14 @@ NEEDS_WIDGETS = (
     'To have them: pip install "alsiseg[notebooks]"'
 )
 
+# Beside the still picture of a widget. Opened again without a kernel, a saved notebook holds no widget, and JupyterLab
+# writes "Error displaying widget: model not found" in its place: the style hides that, the sentence says what to do.
+NOTE = (
+    '<p class="alsiseg-note">Run this cell to have the controls of this picture.</p>'
+    "<style>.jp-OutputArea-child:has(.alsiseg-note) + .jp-OutputArea-child:has(> .jp-OutputArea-output.jupyter-widgets)"
+    " { display: none; }</style>"
+)
+
 
 def compare(
     grey_zyx: Sliceable,
@@ -56,8 +64,7 @@ def compare(
     """
     stack = Stack.of(grey_zyx, truth, prediction)
     voxel_size_um = voxel_size_um or getattr(grey_zyx, "voxel_size_um", None)
-    _display(still(grey_zyx, truth=truth, prediction=prediction, voxel_size_um=voxel_size_um))
-    widgets = _widgets()
+    widgets = _shown(still(grey_zyx, truth=truth, prediction=prediction, voxel_size_um=voxel_size_um))
     return None if widgets is None else widgets.Compare(stack, voxel_size_um=voxel_size_um)
 
 
@@ -89,8 +96,7 @@ def weights(labels_yx: NDArray[np.uint8], *, start: PixelWeights | None = None) 
         figure = row_of_pictures(2, labels_yx.shape[0] / labels_yx.shape[1] * 1.15)
         figures.show_weights(figure.axes[1], weight_map(labels_yx, start), "weights")
         figures.show_labels(figure.axes[0], labels_yx, "target")
-    _display(figure)
-    widgets = _widgets()
+    widgets = _shown(figure)
     return None if widgets is None else widgets.Weights(labels_yx, start)
 
 
@@ -135,20 +141,21 @@ def thresholds(
         figures.show_grey(figure.axes[0], scan_yx, "scan")
         marked = figures.overlay_picture(scan_yx, labels_yx, 0.6)
         figures.show_picture(figure.axes[1], marked, f"grey {low:.4g} to {high:.4g}")
-    _display(figure)
-    widgets = _widgets()
+    widgets = _shown(figure)
     return None if widgets is None else widgets.Thresholds(scan_yx, low, high, phase)
 
 
-def _widgets() -> Any:
-    """Return the module of the widgets; None, with a sentence, when anywidget is missing."""
+def _shown(figure: "Figure") -> Any:
+    """Show a still picture; return the module of the widgets, or None, with a sentence, when anywidget is missing."""
     try:
         import anywidget  # noqa: F401
     except ImportError:
+        _display(figure)
         print(NEEDS_WIDGETS)
         return None
     from alsiseg.viewer import widgets
 
+    _display(figure, NOTE)
     return widgets
 
 
@@ -158,10 +165,12 @@ def in_notebook() -> bool:
     return ipython is not None and ipython.get_ipython() is not None
 
 
-def _display(figure: "Figure") -> None:
-    """Show a figure in the notebook that runs this; elsewhere do nothing."""
+def _display(figure: "Figure", note: str = "") -> None:
+    """Show a figure and a note in the notebook that runs this; elsewhere do nothing."""
     if in_notebook():
-        from IPython.display import display
+        from IPython.display import HTML, display
 
         figures.show_in_notebooks()
         display(figure)
+        if note:
+            display(HTML(note))

@@ -1,20 +1,37 @@
-"""Answers to a browser that asks for slices: the newest question first, and unasked what comes next."""
+"""Answers to a browser that asks for slices: the newest question first, and ahead of the hand what costs little."""
 
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from alsiseg.viewer.slices import Section, Sections
-from alsiseg.viewer.stack import PLANE_AXES, Plane
+from alsiseg.viewer.stack import Plane
 
-N_AHEAD = 3
-SENT_AHEAD_BYTES = 4 * 2**20  # larger slices are read ahead, but not sent before they are asked for
+SENT_AHEAD_BYTES = 4 * 2**20  # larger slices are read ahead, but not sent before they are looked at
 TOLD_AFTER_S = 0.5  # a slice that takes longer says how far it is
 
 Answer = Callable[[dict[str, Any], list[Any]], None]
-Question = tuple[Plane, int]
+
+
+@dataclass(frozen=True)
+class Question:
+    """Slices that a browser asks for.
+
+    Attributes
+    ----------
+    plane : "xy", "xz" or "yz"
+    indices : tuple of int
+        The slice that is looked at, or those that may follow.
+    ahead : bool
+        Nobody looks at them yet: only what costs no walk through a file is read, and no error is told.
+    """
+
+    plane: Plane
+    indices: tuple[int, ...]
+    ahead: bool = False
 
 
 class _Superseded(Exception):
@@ -25,28 +42,27 @@ class Serving:
     """Reads slices in a thread of its own, which lives while there is something to read.
 
     A question that comes while another is answered takes its place: of a slider that is pulled quickly only the
-    last position counts.
+    last position counts. Every question is answered in one message, as every message costs browser and server more
+    than its bytes.
 
     Parameters
     ----------
     sections : Sections
     answer : callable
-        Gets a message ("slice", "progress" or "error") and the bytes that belong to it.
+        Gets a message ("slices", "progress" or "error") and the bytes that belong to it.
     """
 
     def __init__(self, sections: Sections, answer: Answer) -> None:
         self.sections = sections
         self.answer = answer
         self._lock = threading.Lock()
-        self._wanted: Question | None = None
-        self._ahead: list[Question] = []
-        self._last: Question = ("xy", 0)
+        self._newest: Question | None = None
         self._worker: threading.Thread | None = None
 
-    def ask(self, plane: Plane, index: int) -> None:
-        """Ask for a slice; the answer comes from another thread."""
+    def ask(self, plane: Plane, indices: Sequence[int], *, ahead: bool = False) -> None:
+        """Ask for slices; the answer comes from another thread."""
         with self._lock:
-            self._wanted = (plane, index)
+            self._newest = Question(plane, tuple(indices), ahead)
             if self._worker is None:
                 # The context carries which notebook cell the answer belongs to.
                 work = contextvars.copy_context().run
@@ -62,29 +78,37 @@ class Serving:
     def _work(self) -> None:
         while (question := self._next()) is not None:
             try:
-                self._reply(question)
+                found = self._ahead(question) if question.ahead else self._looked_at(question)
             except _Superseded:
                 continue
             except Exception as error:  # shown in the browser; there is nobody else to tell
                 self.answer({"type": "error", "text": str(error) or type(error).__name__}, [])
-            self._read_ahead()
+            else:
+                self.answer(header(question, found), buffers(found))
 
     def _next(self) -> Question | None:
         """Take the question; end the worker when there is none."""
         with self._lock:
-            question, self._wanted = self._wanted, None
+            question, self._newest = self._newest, None
             if question is None:
                 self._worker = None
             return question
 
-    def _reply(self, question: Question) -> None:
-        plane, index = question
-        section = self.sections.read(plane, index, self._progress(question))
-        self._plan(question)
-        self._send(question, section)
+    def _looked_at(self, question: Question) -> dict[int, Section]:
+        report = self._progress(question)
+        return {index: self.sections.read(question.plane, index, report) for index in question.indices}
 
-    def _send(self, question: Question, section: Section) -> None:
-        self.answer(header(question, section), buffers(section))
+    def _ahead(self, question: Question) -> dict[int, Section]:
+        """Read what is near, until somebody asks; an error is met again when its slice is looked at."""
+        found: dict[int, Section] = {}
+        for index in question.indices:
+            if self._newest is not None or not self.sections.are_near(question.plane, index):
+                break
+            try:
+                found[index] = self.sections.read(question.plane, index)
+            except (ValueError, TypeError, OSError):
+                break
+        return {index: section for index, section in found.items() if section.n_bytes <= SENT_AHEAD_BYTES}
 
     def _progress(self, question: Question) -> Callable[[int, int], None]:
         """Tell the browser how far a long way through a file is, and stop for a newer question."""
@@ -92,51 +116,27 @@ class Serving:
 
         def report(n_read: int, n_all: int) -> None:
             nonlocal told
-            if self._wanted is not None:
+            if self._newest is not None:
                 raise _Superseded
             now = time.monotonic()
             if now - told > TOLD_AFTER_S and n_read < n_all:
                 told = now
                 left_s = (now - began) / n_read * (n_all - n_read)
-                self.answer({"type": "progress", "plane": question[0], "done": n_read / n_all, "left_s": left_s}, [])
+                message = {"type": "progress", "plane": question.plane, "done": n_read / n_all, "left_s": left_s}
+                self.answer(message, [])
 
         return report
 
-    def _plan(self, question: Question) -> None:
-        """Choose what to read ahead: the slices that follow in the direction of the last step, if they cost little."""
-        plane, index = question
-        step = -1 if self._last[0] == plane and index < self._last[1] else 1
-        n_slices = self.sections.grey.volume.shape[PLANE_AXES[plane]]
-        following = range(index + step, index + step * (N_AHEAD + 1), step)
-        self._ahead = [(plane, i) for i in following if 0 <= i < n_slices and self.sections.are_near(plane, i)]
-        self._last = question
 
-    def _read_ahead(self) -> None:
-        """Read and send what was planned, unless somebody asks; an error is met again when it is asked for."""
-        for question in self._ahead:
-            if self._wanted is not None:
-                return
-            try:
-                section = self.sections.read(*question)
-            except (ValueError, TypeError, OSError):
-                return
-            if section.grey.nbytes <= SENT_AHEAD_BYTES:
-                self._send(question, section)
+def header(question: Question, found: dict[int, Section]) -> dict[str, Any]:
+    """Describe slices to the browser that gets their bytes; of a question ahead it may be fewer than asked for."""
+    described = {"type": "slices", "plane": question.plane, "indices": list(found), "ahead": question.ahead}
+    if not found:
+        return described
+    grey = next(iter(found.values())).grey
+    return described | {"rows": grey.shape[0], "columns": grey.shape[1], "dtype": grey.dtype.name}
 
 
-def header(question: Question, section: Section) -> dict[str, Any]:
-    """Describe a slice to the browser that gets its bytes."""
-    rows, columns = section.grey.shape
-    return {
-        "type": "slice",
-        "plane": question[0],
-        "index": question[1],
-        "rows": rows,
-        "columns": columns,
-        "dtype": section.grey.dtype.name,
-    }
-
-
-def buffers(section: Section) -> list[Any]:
-    """Give the bytes of a slice: grey values, then labels."""
-    return [part.data.cast("B") for part in (section.grey, section.labels) if part is not None]
+def buffers(found: dict[int, Section]) -> list[Any]:
+    """Give the bytes of slices: grey values, then labels, of one after the other."""
+    return [part.data.cast("B") for section in found.values() for part in section.parts]

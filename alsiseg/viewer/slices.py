@@ -151,6 +151,16 @@ class Section:
     grey: NDArray
     labels: NDArray[np.uint8] | None
 
+    @property
+    def parts(self) -> list[NDArray]:
+        """Grey values, then labels if there are some."""
+        return [self.grey] if self.labels is None else [self.grey, self.labels]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.nbytes for part in self.parts)
+
 
 class Sections:
     """Slices of a stack along any axis, grey values and labels together."""

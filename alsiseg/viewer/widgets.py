@@ -23,9 +23,9 @@ BROWSER = Path(__file__).parent / "browser"
 AXES = "zyx"
 
 
-def script(kind: str) -> str:
+def script(*parts: str) -> str:
     """Read the browser's part of a widget: what all share, then its own."""
-    return "\n".join((BROWSER / f"{name}.js").read_text(encoding="utf-8") for name in ("pictures", kind))
+    return "\n".join((BROWSER / f"{name}.js").read_text(encoding="utf-8") for name in ("pictures", *parts))
 
 
 def phases_for_browser() -> list[dict[str, str]]:
@@ -64,7 +64,7 @@ class Compare(_Widget):
         Grey values shown black and white.
     """
 
-    _esm = script("compare")
+    _esm = script("slices", "drawing", "compare")
     plane = traitlets.Enum(list(PLANE_AXES), "xy").tag(sync=True)
     z = traitlets.Int().tag(sync=True)
     y = traitlets.Int().tag(sync=True)
@@ -122,8 +122,8 @@ class Compare(_Widget):
 
     def _listen(self, _widget: object, message: dict[str, Any], _buffers: object) -> None:
         """Hear what the browser asks."""
-        if message.get("type") == "slice":
-            self._serving.ask(message["plane"], int(message["index"]))
+        if message.get("type") == "slices":
+            self._serving.ask(message["plane"], list(map(int, message["indices"])), ahead=message["ahead"])
         elif message.get("type") == "closed":
             self._serving.sections.forget()
 

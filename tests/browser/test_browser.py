@@ -85,6 +85,11 @@ def pull(notebook, slider, share):
     return float(slider.input_value())
 
 
+def outputs_words(notebook):
+    """What can be read under the cell that was scrolled to."""
+    return notebook.page.locator(".jp-Cell.jp-mod-active .jp-OutputArea").inner_text()
+
+
 @pytest.fixture(scope="module")
 def weight_maps(browser, lab):
     notebook = Notebook.open(browser, lab, "03_weight_maps")
@@ -253,6 +258,11 @@ def test_a_notebook_saved_and_opened_another_day_shows_its_pictures(request, bro
         image = notebook.scroll_to(i).locator(".jp-OutputArea img")
         image.wait_for(state="visible")
         assert image.evaluate("img => img.decode().then(() => img.naturalWidth)") > 200
+        controls = notebook.page.locator(".jp-Cell.jp-mod-active .jp-OutputArea-output.jupyter-widgets")
+        if any("application/vnd.jupyter.widget-view+json" in kind for kind in kinds[i]):
+            controls.wait_for(state="attached")  # JupyterLab has found that there is no widget any more
+            assert "Run this cell to have the controls" in outputs_words(notebook)
+        assert "model not found" not in outputs_words(notebook)
     notebook.keep_picture(artefacts, f"jupyterlab_{notebook.name}_reopened")
     assert notebook.complaints == []
     notebook.page.close()

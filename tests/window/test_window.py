@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -192,6 +193,41 @@ def test_the_network_learns_what_was_painted(desk, scan, run_dir, tmp_path):
     assert (corrections != 255).sum() >= changed
     assert runs.load_network(tmp_path / "mended").run_dir == tmp_path / "mended"
     desk.keep_picture("correct_done")
+
+
+def test_what_the_network_was_trained_on_is_seen_again_when_it_is_open(desk, scan, run_dir, tmp_path):
+    grey_zyx, truth_zyx = scan
+    add_scan(desk, grey_zyx)
+    add_labels(desk, truth_zyx, "truth")
+    add_labels(desk, prediction.segment(grey_zyx, run_dir), "prediction")
+    panel = desk.open_panel("Correct and retrain")
+    panel.prediction.value = desk.window.layers["prediction"]
+    desk.press(panel.begin)
+    layer = desk.window.layers["prediction corrected"]
+    paint_what_is_wrong(desk, panel, layer, truth_zyx, 12)
+    panel.run.value = run_dir
+    panel.new_run.value = tmp_path / "mended"
+    panel.minutes.value = 0.05
+    desk.press(panel.start)
+    desk.work(panel)
+    assert desk.told == []
+    assert "Half of what it saw came from its first training." in panel.result.value
+    assert runs.read_settings(tmp_path / "mended")["correction"]["original_data"] is True
+
+
+def test_a_network_that_comes_with_alsiseg_stands_ready(desk, scan, run_dir, tmp_path, monkeypatch):
+    shutil.copytree(run_dir, tmp_path / "shipped" / "alsi-small")
+    monkeypatch.setattr("alsiseg.runs.places.SHIPPED", tmp_path / "shipped")
+    add_scan(desk, scan[0])
+    panel = desk.open_panel("Segment")
+    assert panel.run.line_edit.value == "alsi-small"
+    assert panel.epoch.choices[:2] == ("the last", "epoch 4")
+    desk.keep_picture("segment_ready")
+    desk.press(panel.start)
+    desk.work(panel)
+    assert desk.told == []
+    wanted = prediction.segment(scan[0], run_dir)
+    np.testing.assert_array_equal(desk.window.layers["scan segmented"].data, wanted)
 
 
 def paint_what_is_wrong(desk, panel, layer, truth_zyx, z):

@@ -1,6 +1,7 @@
 // What the three widgets share: controls, and pictures that zoom, move and point together.
 // Python puts this file before that of a widget. No build step, nothing from the network.
 
+const TALLEST_PX = 520; // of a picture on the screen
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const rgb = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
 const percent = (share) => `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 2 : 1)} %`;
@@ -167,7 +168,9 @@ class Pictures {
     this.size = [rows, columns];
     const n = this.panels.length, abreast = columns > 2.5 * rows ? 1 : n === 4 ? 2 : n;
     this.element.style.gridTemplateColumns = `repeat(${abreast}, minmax(0, 1fr))`;
-    for (const { canvas } of this.panels) canvas.style.aspectRatio = `${columns} / ${rows}`;
+    for (const { canvas } of this.panels) { // no wider than the slice: nothing is left empty at its sides
+      Object.assign(canvas.style, { aspectRatio: `${columns} / ${rows}`, maxWidth: `${(TALLEST_PX * columns) / rows}px` });
+    }
     this.repaint();
   }
   scale(canvas) {
@@ -287,7 +290,7 @@ function begin(el, kind) {
   const root = make("div", { class: "alsiseg-widget" });
   const own = (event) => event.target.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey));
   for (const name of ["focusin", "keydown", "keyup"]) root.addEventListener(name, own);
-  el.classList.add(`alsiseg-${kind}`, "alsiseg-live");
+  el.classList.add(`alsiseg-${kind}`);
   el.append(root);
   return root;
 }

@@ -48,6 +48,7 @@ function render({ model, el }) {
   model.on("change:low", update);
   model.on("change:high", update);
   update();
+  el.classList.add("alsiseg-live");
   return () => {
     end();
     model.off("change:low", update);

@@ -72,6 +72,7 @@ function render({ model, el }) {
   const changes = NAMES.map((name) => `change:${name}`);
   for (const change of changes) model.on(change, update);
   update();
+  el.classList.add("alsiseg-live");
   return () => {
     end();
     for (const change of changes) model.off(change, update);
