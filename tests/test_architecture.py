@@ -37,6 +37,7 @@ LAYERS = {
     "likeness": 4,
     "training": 4,
     "prediction": 4,
+    "calibration": 5,
     "exporting": 5,
     "correcting": 5,
     "profiles": 5,
@@ -95,8 +96,9 @@ ONLY_IN = {
     "tensorboard": {"training"},
     "onnx": {"exporting"},
     "onnxruntime": {"exporting"},
+    "filelock": {"runs"},
 }
-COMPILED = {"bits", "kernels", "runs"}  # of topology, imported inside functions: they need numba
+COMPILED = {"bits", "kernels", "runs", "windows"}  # of topology and weightmaps, imported inside functions: numba
 LARGEST_FILE_BYTES = 8 * 2**20
 LONGEST_FILE_LINES = 400
 
