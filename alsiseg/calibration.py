@@ -320,6 +320,21 @@ def read(run_dir: str | Path) -> Calibration | None:
         return Calibration(errors=errors, **content)
 
 
+def required(run_dir: str | Path) -> Calibration:
+    """Read the calibration of a run that must have one.
+
+    Raises
+    ------
+    ValueError
+        When it has none, and as `read` does.
+    """
+    if (found := read(run_dir)) is None:
+        raise ValueError(
+            f"needs {FILE} in {run_dir}, found none; python -m alsiseg.study.coverage --run {run_dir} makes it"
+        )
+    return found
+
+
 def as_text(corrected: Mapping[str, Mapping[str, Corrected]], calibration: Calibration) -> str:
     """Write corrected measures for people, a line each, and what they rest on."""
     lines = [

@@ -162,3 +162,26 @@ def test_another_use_is_named(run_dir):
     assert "too narrow" in small
     (neighbours,) = mine.unlike(connectivity=6)
     assert "connectivity = 26, here it is 6" in neighbours
+
+
+def test_measure_prints_what_a_calibration_corrects_and_says_which_use_differs(phases, tmp_path):
+    from click.testing import CliRunner
+
+    from alsiseg import cli, volumes
+
+    labels = volumes.write(tmp_path / "labels.tif", phases, voxel_size_um=2.4)
+    calibration.save(made(**{FRACTION: Errors("ratio", (math.log(2),) * 3)}), tmp_path)
+    wanted = ["measure", str(labels), "--no-intervals", "--calibration", str(tmp_path)]
+    done = CliRunner().invoke(cli.commands, [*wanted, "--json", str(tmp_path / "out.json")])
+    assert done.exit_code == 0
+    assert "warning" in done.stderr
+    assert "voxel" in done.stderr
+    whole = json.loads((tmp_path / "out.json").read_text())
+    corrected = whole["calibrated"]["networks"]["silicon"][FRACTION]["value"]
+    assert corrected == pytest.approx(2 * 100 * float((phases == 1).mean()), rel=1e-6)
+    assert f"{corrected:.5g}" in done.stdout
+
+
+def test_a_run_without_calibration_is_said_to_have_none(own_run):
+    with pytest.raises(ValueError, match=r"calibration\.json in .*found none.*study\.coverage --run"):
+        calibration.required(own_run)

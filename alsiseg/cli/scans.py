@@ -19,6 +19,8 @@ from alsiseg.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from alsiseg.calibration import Calibration
+    from alsiseg.metrics import Options, Report
     from alsiseg.volumes import Volume
 
 
@@ -148,6 +150,14 @@ def _say_with_warnings(scan: "Volume", run_dir: Path) -> Callable[[str], None]:
 )
 @click.option("--seed", type=int, metavar="N", default=0, show_default=True, help="Of the resampling.")
 @click.option("--thickness", is_flag=True, help="Local thickness and chord lengths too; takes minutes.")
+@click.option(
+    "--calibration",
+    "calibrated_run",
+    type=PATH,
+    default=None,
+    metavar="RUN",
+    help="Correct the known error of the network that made the labels, with intervals.",
+)
 @scheduler_option
 @volume_options()
 def measure(
@@ -161,6 +171,7 @@ def measure(
     level: float,
     seed: int,
     thickness: bool,
+    calibrated_run: Path | None,
     scheduler: str | None,
     opening: Opening,
 ) -> None:
@@ -169,7 +180,7 @@ def measure(
     An option that says how a file is read holds for LABELS; said a second time, for the truth. A truth that does not
     state its axes has those of LABELS.
     """
-    from alsiseg import clusters, metrics, volumes
+    from alsiseg import calibration, clusters, metrics, volumes
 
     if json_path is not None:
         volumes.check_place(json_path)
@@ -179,15 +190,38 @@ def measure(
         bootstrap=metrics.Bootstrap(n_blocks=blocks, level=level, seed=seed) if intervals else None,
         thickness=thickness,
     )
+    known = None if calibrated_run is None else calibration.required(calibrated_run)
     opened = opening.all_of(*[path for path in (labels, truth) if path is not None])
     size_um = one_voxel_size(opened)
     with clusters.connected(scheduler) as client:
         report = metrics.measure(*opened, voxel_size_um=size_um, options=options, client=client)
     click.echo(metrics.as_text(report))
+    numbers = {"labels": str(labels), **metrics.as_json(report)}
+    if known is not None:
+        numbers |= _corrected(known, report, options, voxel_size_um=size_um, n_voxels=math.prod(opened[0].shape))
     if json_path is not None:
-        numbers = {"labels": str(labels), **metrics.as_json(report)}
         with volumes.written_whole(json_path) as partial:
             partial.write_text(json.dumps(numbers, indent=2, allow_nan=False) + "\n")
+
+
+def _corrected(
+    known: "Calibration", report: "Report", options: "Options", *, voxel_size_um: float | None, n_voxels: int
+) -> dict[str, Any]:
+    """Print the measures that the calibration corrects, and return them for JSON."""
+    from alsiseg import calibration, metrics
+
+    unlike = known.unlike(
+        connectivity=options.connectivity,
+        min_voxels=options.min_voxels,
+        voxel_size_um=voxel_size_um,
+        n_voxels=n_voxels,
+    )
+    for warning in unlike:
+        click.echo(f"alsiseg: warning: {warning}", err=True)
+    level = options.bootstrap.level if options.bootstrap else metrics.Bootstrap().level
+    corrected = known.corrected(metrics.as_dict(report.labels.networks), level=level)
+    click.echo(calibration.as_text(corrected, known))
+    return {"calibrated": calibration.as_json(corrected, known)}
 
 
 @click.command(short_help="Look at a scan, with labels over it, in napari.")
