@@ -1,6 +1,7 @@
 """Where the network runs and in which precision: chosen once, passed on."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ class Device:
 
     def __str__(self) -> str:
         return f"{self.name}, {'bfloat16' if self.bfloat16 else 'float32'}"
+
+
+def clock(name: str) -> float:
+    """Seconds that a device has worked: of this process on a CPU, whoever else uses it; of the clock elsewhere."""
+    return time.process_time() if name == "cpu" else time.perf_counter()
 
 
 def choose(name: str = "auto") -> Device:

@@ -10,9 +10,9 @@ import pytest
 from alsiseg import calibration, figures, phantom, prediction, training, volumes
 from alsiseg.calibration import Calibration, Errors
 from alsiseg.phases import NETWORKS
-from alsiseg.study import coverage, shares
-from alsiseg.study.coverage import Plan
-from alsiseg.study.shares import Measured, Row
+from alsiseg.study import coverage
+from alsiseg.study.coverage import Plan, counting
+from alsiseg.study.coverage.counting import Measured, Row
 from alsiseg.training import TrainingConfig
 from alsiseg.unet import UNetConfig
 
@@ -42,7 +42,7 @@ def row(seed: int, holds: bool, *, kind: str = "spread", level: float = 0.95, ne
 
 
 def test_every_kind_of_interval_is_made_at_every_level():
-    rows = list(shares.rows_of("slow", 1001, found(30.0), half_seen()))
+    rows = list(counting.rows_of("slow", 1001, found(30.0), half_seen()))
     assert len(rows) == 4 * 3 * 4
     ends = {(r.kind, r.level): (r.low, r.high, r.holds) for r in rows if r.network == "silicon"}
     low, high, holds = ends["spread", 0.95]
@@ -56,52 +56,52 @@ def test_every_kind_of_interval_is_made_at_every_level():
 
 
 def test_a_calibrated_value_is_corrected_and_the_measured_one_stays_beside_it():
-    rows = [r for r in shares.rows_of("slow", 1, found(30.0), half_seen()) if r.kind == "calibrated"]
+    rows = [r for r in counting.rows_of("slow", 1, found(30.0), half_seen()) if r.kind == "calibrated"]
     assert rows[0].measured == 20.0
     assert rows[0].value == pytest.approx(20 * (1.4 * 1.5 * 1.6) ** (1 / 3))
 
 
 def test_shares_count_networks_and_seeds_of_a_kind_and_level():
     rows = [row(seed, seed < 7, network=network) for seed in range(10) for network in ("silicon", "hybrid")]
-    (counted,) = shares.shares(rows)
+    (counted,) = counting.shares(rows)
     assert (counted.n, counted.n_held, counted.share) == (20, 14, 0.7)
     assert counted.width == pytest.approx(2 / 20)  # the median: seven in ten have the truth 20
 
 
 def test_the_band_is_that_of_as_many_tries_as_there_are_specimens():
     # of ten tries at one half, 2 to 8 succeed in 97.9 % of repetitions, 3 to 7 in 89 %: from a table of the binomial
-    (counted,) = shares.shares([row(seed, True, level=0.5, network=n) for seed in range(10) for n in NETWORKS])
+    (counted,) = counting.shares([row(seed, True, level=0.5, network=n) for seed in range(10) for n in NETWORKS])
     assert (counted.low, counted.high) == (0.2, 0.8)
 
 
 def test_truths_between_the_views_are_counted():
-    assert shares.within_views([found(20.5), found(25.0)]).endswith("3 of 6 truths")
+    assert counting.within_views([found(20.5), found(25.0)]).endswith("3 of 6 truths")
 
 
 def test_the_table_has_a_line_for_each_measure_and_kind():
-    counted = shares.shares(shares.rows_of("slow", 1001, found(30.0), half_seen()))
-    lines = shares.table(counted, "slow").splitlines()
+    counted = counting.shares(counting.rows_of("slow", 1001, found(30.0), half_seen()))
+    lines = counting.table(counted, "slow").splitlines()
     assert lines[2].startswith("| volume fraction | spread | 3 | 0 | 0 | 0 | 0 |")
     assert len(lines) == 2 + 4
-    assert "truth / measured | 1.498" in shares.error_table(half_seen())
+    assert "truth / measured | 1.498" in counting.error_table(half_seen())
 
 
 def test_a_sentence_counts_specimens_not_intervals_for_its_error():
     one = [row(1, True, network=network) for network in NETWORKS]
     said = "spread: 3 of 3 intervals of 95 % hold the truth (100 %)"
-    assert shares.sentence(one, "slow", "spread") == said
+    assert counting.sentence(one, "slow", "spread") == said
     other = [row(2, False, network=network) for network in NETWORKS]
     said = "spread: 3 of 6 intervals of 95 % hold the truth (50 -+ 50 %)"  # 0.707 / sqrt(2)
-    assert shares.sentence(one + other, "slow", "spread") == said
+    assert counting.sentence(one + other, "slow", "spread") == said
 
 
 def test_the_figure_draws_a_line_for_each_kind_in_a_panel_for_each_casting():
     rows = [
         row
         for casting, truth in (("slow", 30.0), ("fast", 21.0))
-        for row in shares.rows_of(casting, 1001, found(truth), half_seen())
+        for row in counting.rows_of(casting, 1001, found(truth), half_seen())
     ]
-    figure = figures.coverage(shares.columns(shares.shares(rows)))
+    figure = figures.coverage(counting.columns(counting.shares(rows)))
     assert [axes.get_ylabel().split(":")[0] for axes in figure.axes] == ["slow", "fast"]
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     np.testing.assert_allclose(lines["calibrated"].get_ydata(), 100)

@@ -8,8 +8,10 @@ from alsiseg import figures
 from alsiseg.claims import HIGH_WEIGHTS, MILD_WEIGHTS, WITHOUT_WEIGHTS
 from alsiseg.prediction import Options
 from alsiseg.profiles import PROFILES
-from alsiseg.study import Place, Row, Study, choosing, maps, rows, running, scores, sweep, sweep_report
-from alsiseg.study.sweep import Sweep
+from alsiseg.study import Place, Row, Study, rows, running, scores, sweep
+from alsiseg.study.sweep import Sweep, choosing, maps
+from alsiseg.study.sweep import __main__ as command
+from alsiseg.study.sweep import report as sweep_report
 
 TINY = replace(PROFILES["tiny"], slow_shape_zyx=(36, 64, 64), n_angles=30)
 PLACE = Place("clean", "truth", "slow")
@@ -197,7 +199,7 @@ def test_a_sweep_trains_only_what_the_study_has_not(studied, tmp_path):
 def test_the_command_refuses_in_one_line(options, sentence, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["sweep", "--profile", "tiny", "--out", str(tmp_path / "out"), *options])
     with pytest.raises(SystemExit) as ended:
-        sweep.main()
+        command.main()
     assert ended.value.code == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -217,6 +219,6 @@ def test_the_command_writes_its_report_again_without_training(tmp_path, monkeypa
     rows.write(swept(lambda si, both, _: 90 + si + both, specimens=places), out / sweep.TABLE)
     options = ["--profile", "tiny", "--condition", "auto", "--study", str(study_home), "--report-only"]
     monkeypatch.setattr("sys.argv", ["sweep", *options, "--out", str(out)])
-    sweep.main()
+    command.main()
     assert "Chosen: clean scans, labels from the truth." in capsys.readouterr().out
     assert json.loads((out / "choice.json").read_text("utf-8"))["difficulty"] == "clean"

@@ -15,12 +15,14 @@ from alsiseg.phases import NETWORKS, Phase
 from alsiseg.prediction import Options
 from alsiseg.profiles import PROFILES
 from alsiseg.runs import Trained
-from alsiseg.study import Row, Study, recipes, resolvable, running, topology_report, variants
+from alsiseg.study import Row, Study, running
 from alsiseg.study import topology as comparison
-from alsiseg.study.comparing import Comparison
-from alsiseg.study.recipes import Ballot, Tuning
-from alsiseg.study.tested import RESOLVABLE, TRUTH_ITSELF, VALIDATION, key_of
-from alsiseg.study.variants import Cost
+from alsiseg.study.topology import recipes, resolvable, variants
+from alsiseg.study.topology import report as topology_report
+from alsiseg.study.topology.comparing import Comparison
+from alsiseg.study.topology.recipes import Ballot, Tuning
+from alsiseg.study.topology.tested import RESOLVABLE, TRUTH_ITSELF, VALIDATION, key_of
+from alsiseg.study.topology.variants import Cost
 from alsiseg.unet import UNetConfig
 
 CLEAN = phantom.DIFFICULTIES["clean"]["synchrotron"]

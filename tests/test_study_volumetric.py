@@ -11,9 +11,9 @@ from alsiseg import dataset, runs
 from alsiseg.dataset import Augmentation
 from alsiseg.devices import Device
 from alsiseg.study import volumetric
-from alsiseg.study.cubes import Cube, batch_of, draw
 from alsiseg.study.volumetric import VolumetricConfig
-from alsiseg.study.volumetric_network import Volumetric, autocast, build
+from alsiseg.study.volumetric.cubes import Cube, batch_of, draw
+from alsiseg.study.volumetric.network import Volumetric, autocast, build
 from alsiseg.weightmaps import PixelWeights, weight_map
 
 pytest.importorskip("monai", reason="MONAI is not installed")

@@ -3,7 +3,6 @@
 A network is run once over a specimen for every view; all recipes are made of the same probabilities.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from alsiseg import metrics, prediction, topology
+from alsiseg.devices import clock
 from alsiseg.phases import NETWORKS, Phase, network_mask
 from alsiseg.prediction import Options
 from alsiseg.prediction.slabs import Grey
@@ -64,11 +64,6 @@ class Tuning:
 
     sigma_voxel: float = 0.0
     silicon_factor: float = 1.0
-
-
-def clock(device: str) -> float:
-    """Seconds that a device has worked: of this process on a CPU, whoever else uses it; of the clock elsewhere."""
-    return time.process_time() if device == "cpu" else time.perf_counter()
 
 
 def ballots(grey_zyx: Grey, trained: Trained, *, symmetries: bool, device: str = "cpu") -> dict[str, Ballot]:

@@ -12,8 +12,7 @@ from types import MappingProxyType
 import torch
 
 from alsiseg import training, unet
-from alsiseg.devices import Device
-from alsiseg.study.recipes import clock
+from alsiseg.devices import Device, clock
 from alsiseg.training import TrainingConfig
 from alsiseg.volumes import Volume, written_whole
 

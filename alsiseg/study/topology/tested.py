@@ -9,12 +9,12 @@ import numpy as np
 
 from alsiseg import metrics
 from alsiseg.phantom import DIFFICULTIES
-from alsiseg.study import recipes
 from alsiseg.study import rows as tidy
-from alsiseg.study.recipes import HOLES, Ballot, Labels, Tuning
-from alsiseg.study.resolvable import resolvable_truth
 from alsiseg.study.rows import WHOLE, Row
 from alsiseg.study.running import Pair
+from alsiseg.study.topology import recipes
+from alsiseg.study.topology.recipes import HOLES, Ballot, Labels, Tuning
+from alsiseg.study.topology.resolvable import resolvable_truth
 
 VALIDATION, VALIDATION_SEED = "validation", 500
 RESOLVABLE = ", as the scan could show it"  # after the name of a specimen: what is then taken for the truth

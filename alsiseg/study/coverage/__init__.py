@@ -1,7 +1,7 @@
 """How often the intervals given with a segmentation hold the truth: ``python -m alsiseg.study.coverage --run RUN_DIR``.
 
 Specimens that served for nothing else are grown, scanned and segmented by one network along three views; of every
-measure each kind of interval is made and compared with the truth of that specimen (`shares`).
+measure each kind of interval is made and compared with the truth of that specimen (`counting`).
 
 "spread" and "bootstrap" are what `alsiseg segment --spread` and `alsiseg measure` rest on. They say how far a network
 disagrees with itself, and how much another volume of the alloy would differ; neither knows what the network always
@@ -9,7 +9,6 @@ gets wrong. "calibrated" does, from validation specimens (seeds from 500 on, the
 stored with the run. It is made on castings of the kind that the network learned from, and tried on the other kind too.
 """
 
-import argparse
 import csv
 import json
 from collections.abc import Iterable, Sequence
@@ -21,12 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from alsiseg import calibration, figures, likeness, metrics, phantom, prediction, profiles, runs, volumes
+from alsiseg import calibration, figures, likeness, metrics, phantom, prediction, runs, volumes
 from alsiseg.calibration import Calibration
 from alsiseg.progress import steps
-from alsiseg.study import console
-from alsiseg.study.plan import UNSEEN_SEED
-from alsiseg.study.shares import (
+from alsiseg.study.coverage.counting import (
     KINDS,
     LEVELS,
     Bootstrapped,
@@ -41,6 +38,7 @@ from alsiseg.study.shares import (
     table,
     within_views,
 )
+from alsiseg.study.plan import UNSEEN_SEED
 
 FIRST_VALIDATION, FIRST_UNSEEN = 500, UNSEEN_SEED + 1
 MOST_VALIDATION = 100  # so that no seed is of both kinds
@@ -244,47 +242,3 @@ def report(plan: Plan, made: Calibration, unseen: dict[tuple[str, int], Measured
 def _band(counted: Sequence[Share]) -> str:
     last = next(share for share in counted if share.level == LEVELS[-1])
     return f"{100 * last.low:.0f} and {100 * last.high:.0f} %"
-
-
-def main() -> None:
-    """Do all of it, or what is left of it, and print the report."""
-    chosen = _arguments()
-    with console.ended_in_one_line():
-        profile = profiles.chosen(chosen.profile)
-        plan = Plan(
-            shape_zyx=chosen.shape,
-            n_angles=profile.n_angles,
-            voxel_size_um=profile.voxel_size_um,
-            difficulty=chosen.difficulty,
-            n_specimens=chosen.specimens,
-            n_validation=chosen.validation,
-            castings=tuple(chosen.castings.split(",")),
-            min_voxels=chosen.min_voxels,
-        )
-        run(plan, chosen.run, chosen.out, epoch=chosen.epoch, device=chosen.device)
-    print((chosen.out / "coverage.md").read_text("utf-8"))
-
-
-def _shape(text: str) -> tuple[int, int, int]:
-    z, y, x = (int(part) for part in text.split(","))
-    return z, y, x
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m alsiseg.study.coverage", description=__doc__.splitlines()[0])
-    parser.add_argument("--run", required=True, help="run folder, or name of a network; gets calibration.json")
-    parser.add_argument("--out", type=Path, default=Path("data/coverage"), help="[default: data/coverage]")
-    parser.add_argument("--specimens", type=int, default=10, help="reported ones of each casting [default: 10]")
-    parser.add_argument("--validation", type=int, default=10, help="to calibrate on [default: 10]")
-    parser.add_argument("--castings", default="slow,fast", help="[default: slow,fast]")
-    parser.add_argument("--shape", type=_shape, default=(64, 128, 128), metavar="Z,Y,X", help="[default: 64,128,128]")
-    parser.add_argument("--difficulty", default="clean", help="as in training [default: clean]")
-    parser.add_argument("--profile", help="gives projections and voxel size, as in training [default: quick]")
-    parser.add_argument("--min-voxels", type=int, default=1, metavar="N", help="remove smaller particles")
-    parser.add_argument("--epoch", type=int, help="[default: the last kept]")
-    parser.add_argument("--device", default="auto")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()

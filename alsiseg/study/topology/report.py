@@ -8,9 +8,9 @@ import numpy as np
 from alsiseg.claims import WITHOUT_WEIGHTS
 from alsiseg.phases import NETWORKS
 from alsiseg.study.answers import Estimate, estimate
-from alsiseg.study.recipes import ENSEMBLE, HOLES, SLICES, THRESHOLD
 from alsiseg.study.rows import WHOLE, Row
-from alsiseg.study.tested import RESOLVABLE, TRUTH_ITSELF, VALIDATION
+from alsiseg.study.topology.recipes import ENSEMBLE, HOLES, SLICES, THRESHOLD
+from alsiseg.study.topology.tested import RESOLVABLE, TRUTH_ITSELF, VALIDATION
 from alsiseg.volumes import written_whole
 
 ALL_SEEDS = -1  # in the place of a seed: an ensemble, or a truth

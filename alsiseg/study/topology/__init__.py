@@ -5,24 +5,21 @@ of a study, trains variants in the same time, segments unseen specimens by every
 (see `rows.Row`), ``topology.md`` and a figure. What a recipe has to choose is chosen on a validation specimen.
 """
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
-from alsiseg import phantom, profiles
+from alsiseg import phantom
 from alsiseg.progress import steps
-from alsiseg.study import comparing, recipes, variants
 from alsiseg.study import rows as tidy
-from alsiseg.study.comparing import Comparison, Family
-from alsiseg.study.console import ended_in_one_line
-from alsiseg.study.plan import Study
-from alsiseg.study.recipes import SMOOTHED, THRESHOLD, Ballot, Tuning
 from alsiseg.study.rows import Row
 from alsiseg.study.settings import check_same
-from alsiseg.study.tested import VALIDATION, Scene, Tester, key_of
-from alsiseg.study.topology_report import ALL_SEEDS, write_report
-from alsiseg.study.variants import NAMES, PLAIN
+from alsiseg.study.topology import comparing, recipes
+from alsiseg.study.topology.comparing import Comparison, Family
+from alsiseg.study.topology.recipes import SMOOTHED, THRESHOLD, Ballot, Tuning
+from alsiseg.study.topology.report import ALL_SEEDS, write_report
+from alsiseg.study.topology.tested import VALIDATION, Scene, Tester, key_of
+from alsiseg.study.topology.variants import NAMES, PLAIN
 
 TABLE = "topology.csv"
 TUNED = tuple(field.name for field in fields(Tuning))
@@ -160,34 +157,3 @@ def _collected(comparison: Comparison) -> list[Row]:
     found = [row for path in paths if path.exists() for row in tidy.read(path)]
     tidy.write(found, comparison.out / TABLE)
     return found
-
-
-def main() -> None:
-    """Do a comparison, or what is left of it, and print what it found."""
-    chosen = _arguments()
-    with ended_in_one_line():
-        plan = Study(
-            profiles.chosen(chosen.profile), chosen.seeds, tuple(chosen.difficulties.split(",")), labels=("truth",)
-        )
-        names = tuple(name for name in chosen.variants.split(",") if name)
-        variants.check(names)
-        path = run(Comparison(plan, chosen.study, chosen.out, names, chosen.device))
-        print(path.with_suffix(".md").read_text("utf-8"))
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m alsiseg.study.topology", description=__doc__)
-    parser.add_argument("--profile", help="tiny, quick, standard or paper [default: quick]")
-    parser.add_argument(
-        "--study", type=Path, default=Path("data/study"), help="of the plain networks [default: %(default)s]"
-    )
-    parser.add_argument("--out", type=Path, default=Path("data/topology"), help="[default: %(default)s]")
-    parser.add_argument("--seeds", type=int, default=3, help="networks of every kind [default: 3]")
-    parser.add_argument("--difficulties", default=",".join(phantom.DIFFICULTIES), help="[default: %(default)s]")
-    parser.add_argument("--variants", default=",".join(NAMES), help="which to train, or '' [default: %(default)s]")
-    parser.add_argument("--device", default="auto")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    main()

@@ -8,9 +8,9 @@ import numpy as np
 
 from alsiseg.study.answers import number
 from alsiseg.study.drawing import copied
-from alsiseg.study.maps import MAPPED, WEIGHT_STEP, WITHOUT, WeightMap, weight_map
 from alsiseg.study.rows import TEST_SECTION, Row, markdown_table
 from alsiseg.study.scores import Place, Score
+from alsiseg.study.sweep.maps import MAPPED, WEIGHT_STEP, WITHOUT, WeightMap, weight_map
 from alsiseg.volumes import written_whole
 from alsiseg.weightmaps import PUBLISHED_SETTINGS
 

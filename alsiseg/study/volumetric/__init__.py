@@ -24,12 +24,11 @@ from torch import Tensor
 
 from alsiseg import dataset, devices, loss, runs, training
 from alsiseg.dataset import Augmentation, GreyScale, LabelledVolume
-from alsiseg.devices import Device
+from alsiseg.devices import Device, clock
 from alsiseg.progress import steps
 from alsiseg.runs.files import write_json
-from alsiseg.study.cubes import batch_of, draw
-from alsiseg.study.recipes import clock
-from alsiseg.study.volumetric_network import (
+from alsiseg.study.volumetric.cubes import batch_of, draw
+from alsiseg.study.volumetric.network import (
     MULTIPLE_PX,
     NETWORK,
     Spent,

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from alsiseg import devices, runs, training
 from alsiseg.claims import HIGH_WEIGHTS, WITHOUT_WEIGHTS
-from alsiseg.study import recipes, running, variants, volumetric
+from alsiseg.study import running, volumetric
 from alsiseg.study.plan import UNSEEN_SEED, Condition, Study
-from alsiseg.study.recipes import Ballot
 from alsiseg.study.running import Pair
-from alsiseg.study.tested import VALIDATION, VALIDATION_SEED, Scene
-from alsiseg.study.variants import NAMES, PLAIN, VOLUMETRIC, Cost
+from alsiseg.study.topology import recipes, variants
+from alsiseg.study.topology.recipes import Ballot
+from alsiseg.study.topology.tested import VALIDATION, VALIDATION_SEED, Scene
+from alsiseg.study.topology.variants import NAMES, PLAIN, VOLUMETRIC, Cost
 from alsiseg.study.volumetric import VolumetricConfig
 from alsiseg.weightmaps import PixelWeights
 
