@@ -47,8 +47,9 @@ def test_a_disk_that_fails_at_any_call_ends_a_training_with_a_sentence_and_costs
         """What went wrong, if anything."""
         run_dir = tmp_path / f"run-{at}"
         ended, again = train_to_the_end(run_dir, at=at, fault=fault_at(at)), train_to_the_end(run_dir)
-        # A lock that cannot be taken away afterwards costs nothing: the training has ended well.
-        unnoticed = calls[at - 1] == ["unlink", ".run.training"] and not ended.error
+        # What names the holder of the lock or takes its file away, and a folder that is there already, cost nothing.
+        of_lock = calls[at - 1][1] in (".run.training", whole.run_dir.parent.name)
+        unnoticed = of_lock and not ended.signal and not ended.error
         right = (unnoticed or is_a_sentence(ended)) and not again.error and contents(run_dir) == whole.contents
         shutil.rmtree(run_dir)
         return "" if right else f"{at} {calls[at - 1]} {fault_at(at)}: {ended.error} {ended.sentence} {again.sentence}"
@@ -59,7 +60,7 @@ def test_a_disk_that_fails_at_any_call_ends_a_training_with_a_sentence_and_costs
     with capsys.disabled():
         print(
             f"\n{len(calls)} trainings whose disk failed ({', '.join(f'{n} {k}' for k, n in sorted(kinds.items()))}); "
-            f"{len(calls) - len(wrong)} of {len(calls)} ended with a sentence and were resumed to the same bytes"
+            f"{len(calls) - len(wrong)} of {len(calls)} ended with a sentence or were not harmed, and led to the same bytes"
         )
     assert wrong == []
 
