@@ -60,7 +60,7 @@ def test_a_disk_that_fails_at_any_call_ends_a_training_with_a_sentence_and_costs
     with capsys.disabled():
         print(
             f"\n{len(calls)} trainings whose disk failed ({', '.join(f'{n} {k}' for k, n in sorted(kinds.items()))}); "
-            f"{len(calls) - len(wrong)} of {len(calls)} ended with a sentence or were not harmed, and led to the same bytes"
+            f"{len(calls) - len(wrong)} of {len(calls)} ended with a sentence or unharmed, and led to the same bytes"
         )
     assert wrong == []
 
