@@ -5,8 +5,8 @@
 The specimen is to be so hard that a forest on multi-scale features stays below a small network, and that at
 "hard" the network ends near the 93 % of the paper. Both learn from the truth of the same training slices and
 are tested on the same slices, which neither saw; the network has no weights in its loss. The specimens and
-run folders lie in a folder of their own; an interrupted training goes on from its last epoch. About forty
-minutes on two quiet cores.
+run folders lie in a folder of their own; an interrupted training goes on from its last epoch. About an
+hour on a quiet core.
 """
 
 import argparse
