@@ -1,13 +1,16 @@
-# Two commands: `make figures` and `make test`. Both make .venv first when it is missing.
+# Two commands: `make figures` and `make test`. Each makes .venv first when it is missing. `make redraw` trains nothing.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROFILE ?= quick
 VENV = .venv
 RUN = $(VENV)/bin/python -m
 
-.PHONY: figures test lab bench check clean
+.PHONY: figures redraw test lab bench check clean
 
 figures: $(VENV)/ready
 	$(RUN) alsiseg figures --profile $(PROFILE)
+
+redraw: $(VENV)/ready
+	$(RUN) alsiseg figures --profile $(PROFILE) --redraw
 
 test: $(VENV)/ready check
 	$(RUN) pytest

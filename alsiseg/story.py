@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -17,6 +17,8 @@ from alsiseg.profiles import Profile, chosen
 from alsiseg.volumes import written_whole
 from alsiseg.weightmaps import PixelWeights
 
+# What Figs. 4-7 need beside the record of a training: the specimen, then the notebooks that draw them.
+REDRAWN = ("01_ground_truth", "06_loss_curves", "07_accuracy", "08_topology", "09_second_volume")
 SECONDS_BETWEEN_LINES = 15  # in a log; in a terminal one line is redrawn in place
 
 
@@ -51,7 +53,26 @@ class Page:
 
     def run_dir(self, weights: PixelWeights) -> Path:
         """Return the run folder of one weight setting."""
-        return self.data_dir / "runs" / f"weights_{weights.matrix:g}_{weights.silicon:g}_{weights.interface:g}"
+        return self.data_dir / "runs" / _run_name(weights)
+
+    def record_dir(self, weights: PixelWeights) -> Path:
+        """Return where the record of the reference run of one weight setting is kept, should there be one."""
+        return self.home / "data" / "reference" / self.profile.name / _run_name(weights)
+
+    def finished_run_dir(self, weights: PixelWeights) -> Path:
+        """Return the run folder that figures are drawn from: one's own, or the reference run's record.
+
+        A line says so when it is the record.
+        """
+        own, record = self.run_dir(weights), self.record_dir(weights)
+        if own.exists() or not record.exists():
+            return own
+        print(f"weights ({weights}): not trained here, from the record of the reference run")
+        return record
+
+
+def _run_name(weights: PixelWeights) -> str:
+    return f"weights_{weights.matrix:g}_{weights.silicon:g}_{weights.interface:g}"
 
 
 def open_page() -> Page:
@@ -106,9 +127,10 @@ def tell(
     profile: Profile,
     *,
     up_to: str | None = None,
+    only: Container[str] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[str]:
-    """Run the numbered notebooks in order and return the names of those that had to run.
+    """Run the numbered notebooks in order, `only` those named if given; return the names of those that had to run.
 
     What is up to date (same notebook, same library, same profile, outputs untouched) is not run again; a
     stopped call therefore continues where it was. The executed notebooks are kept under
@@ -120,7 +142,8 @@ def tell(
         When a cell fails; the message names the notebook and the error.
     """
     page = Page(profile, home.resolve())
-    notebooks = [path for path in sorted(notebooks_dir.glob("[0-9][0-9]_*.ipynb")) if path.stem <= (up_to or "~")]
+    numbered = [path for path in sorted(notebooks_dir.glob("[0-9][0-9]_*.ipynb")) if path.stem <= (up_to or "~")]
+    notebooks = [path for path in numbered if only is None or path.stem in only]
     if not notebooks:
         raise FileNotFoundError(f"needs the numbered notebooks, found none in {notebooks_dir}")
     to_run = [path for path in notebooks if not _is_up_to_date(path, page)]
@@ -251,6 +274,19 @@ def _expected_seconds(page: Page) -> dict[str, float]:
     for stamp in (page.data_dir / "notebooks").glob("*.json"):
         expected[stamp.stem] = json.loads(stamp.read_text())["seconds"]
     return expected
+
+
+def keep_records(home: Path, profile: Profile) -> list[Path]:
+    """Keep what Figs. 4-7 are drawn from, for those who do not train; of networks that of Fig. 7, the last one."""
+    from alsiseg import runs
+
+    page, last = Page(profile, home.resolve()), profile.weight_settings[-1]
+    return [
+        runs.keep_record(
+            page.run_dir(weights), page.record_dir(weights), profile.reported_epoch, with_network=weights == last
+        )
+        for weights in profile.weight_settings
+    ]
 
 
 def write_timings(home: Path, profile: Profile) -> Path:

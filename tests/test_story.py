@@ -18,6 +18,23 @@ def test_a_page_knows_where_a_profile_keeps_its_data(tmp_path, monkeypatch):
     assert page.run_dir(PixelWeights(1, 1.15, 1.2)) == tmp_path / "data" / "tiny" / "runs" / "weights_1_1.15_1.2"
 
 
+def test_figures_are_drawn_from_the_own_run_else_from_the_record_of_the_reference_run(tmp_path, capsys):
+    page, weights = Page(PROFILES["tiny"], tmp_path), PixelWeights(1, 1, 1)
+    assert page.finished_run_dir(weights) == page.run_dir(weights)  # whose reader then says what is missing
+    page.record_dir(weights).mkdir(parents=True)
+    assert page.finished_run_dir(weights) == tmp_path / "data" / "reference" / "tiny" / "weights_1_1_1"
+    assert "not trained here" in capsys.readouterr().out
+    page.run_dir(weights).mkdir(parents=True)
+    assert page.finished_run_dir(weights) == page.run_dir(weights)
+    assert not capsys.readouterr().out
+
+
+def test_a_run_that_has_not_come_to_the_reported_epoch_leaves_no_record(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"needs a run with .*; train it to epoch \d+"):
+        story.keep_records(tmp_path, PROFILES["tiny"])
+    assert not (tmp_path / "data" / "reference").exists()
+
+
 def test_without_a_variable_the_home_of_a_notebook_is_the_folder_above(tmp_path, monkeypatch):
     monkeypatch.delenv("ALSISEG_HOME", raising=False)
     monkeypatch.delenv("ALSISEG_PROFILE", raising=False)

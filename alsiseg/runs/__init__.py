@@ -24,6 +24,7 @@ its content and names that of the tensors beside it; the JSON of a state also re
 here is pickled: loading a file runs no code from it.
 """
 
+from alsiseg.runs.copies import keep_record
 from alsiseg.runs.files import FORMAT
 from alsiseg.runs.histories import (
     BestEpochs,
@@ -63,6 +64,7 @@ __all__ = [
     "differences",
     "exists",
     "extend",
+    "keep_record",
     "kept_epochs",
     "load_network",
     "load_state",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,24 @@ def test_a_changed_figure_of_another_profile_is_made_again(home: Path):
     tell(home)
     (home / "figures" / "fig2.csv").write_text("from another profile\n")
     assert tell(home) == ["04_network"]
+
+
+def test_figures_are_redrawn_from_the_records_without_training(home: Path, tmp_path: Path):
+    tell(home)
+    for record in story.keep_records(home, PROFILES["tiny"]):
+        assert not (record / "resume").exists()
+    shutil.copytree(home / "data" / "reference", tmp_path / "data" / "reference")
+
+    ran = story.tell(NOTEBOOKS, tmp_path, PROFILES["tiny"], only=story.REDRAWN, say=lambda line: None)
+
+    assert ran == list(story.REDRAWN)
+    assert not (tmp_path / "data" / "tiny" / "runs").exists()
+    for name in ("fig4.csv", "fig4.png", "fig5.csv", "fig5.png", "fig6.csv"):
+        assert (tmp_path / "figures" / name).read_bytes() == (home / "figures" / name).read_bytes()
+    measured = [
+        json.loads((place / "figures" / "fig7.json").read_text())["second volume"] for place in (tmp_path, home)
+    ]
+    assert measured[0] == measured[1]
 
 
 def run_figures(home: Path, **options) -> subprocess.Popen:
