@@ -335,14 +335,12 @@ def required(run_dir: str | Path) -> Calibration:
     return found
 
 
-def as_text(corrected: Mapping[str, Mapping[str, Corrected]], calibration: Calibration) -> str:
-    """Write corrected measures for people, a line each, and what they rest on."""
-    lines = [
-        f"{network:<12}{name:<34}{of.value:>12.5g}   {100 * of.level:g} % interval {of.low:.5g} to {of.high:.5g}"
-        for network, by_measure in corrected.items()
-        for name, of in by_measure.items()
-    ]
-    return "\n".join([*lines, _basis(calibration)])
+def as_text(corrected: Mapping[str, Mapping[str, Corrected]], calibration: Calibration, *, level: float) -> str:
+    """Write measures that were corrected with intervals of `level` for people, and what they rest on."""
+    plain = {
+        name: {field: (of.value, of.low, of.high) for field, of in found.items()} for name, found in corrected.items()
+    }
+    return f"{metrics.estimates_table(plain, heading='corrected', level=level)}\n{_basis(calibration)}"
 
 
 def as_json(corrected: Mapping[str, Mapping[str, Corrected]], calibration: Calibration) -> dict[str, Any]:

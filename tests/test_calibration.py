@@ -93,8 +93,8 @@ def test_measures_without_known_errors_are_left_out():
     found = known.corrected(measures)
     assert list(found) == ["silicon"]
     assert list(found["silicon"]) == [FRACTION]
-    assert "12" in calibration.as_text(found, known)
-    assert "3 specimens of known truth (cubes)" in calibration.as_text(found, known)
+    assert "12" in calibration.as_text(found, known, level=0.95)
+    assert "3 specimens of known truth (cubes)" in calibration.as_text(found, known, level=0.95)
     plain = calibration.as_json(found, known)
     assert plain["networks"]["silicon"][FRACTION] == {"value": 12.0, "low": 12.0, "high": 12.0, "level": 0.95}
     assert "slices along z alone" in plain["meaning"]
@@ -179,7 +179,16 @@ def test_measure_prints_what_a_calibration_corrects_and_says_which_use_differs(p
     whole = json.loads((tmp_path / "out.json").read_text())
     corrected = whole["calibrated"]["networks"]["silicon"][FRACTION]["value"]
     assert corrected == pytest.approx(2 * 100 * float((phases == 1).mean()), rel=1e-6)
-    assert f"{corrected:.5g}" in done.stdout
+    row = next(line for line in done.stdout.splitlines() if line.startswith("silicon") and " to " in line)
+    assert row.split() == [
+        "silicon",
+        "volume",
+        "fraction",
+        "[vol.%]",
+        *[f"{corrected:.2f}"] * 2,
+        "to",
+        f"{corrected:.2f}",
+    ]
 
 
 def test_a_run_without_calibration_is_said_to_have_none(own_run):

@@ -113,6 +113,7 @@ def test_the_figure_draws_a_line_for_each_kind_in_a_panel_for_each_casting():
     ("changes", "said"),
     [
         ({"castings": ("quick",)}, "among slow, fast, got quick"),
+        ({"calibration_castings": ()}, "among slow, fast, got none"),
         ({"n_specimens": 0}, "got 0 and 10"),
         ({"n_validation": 2}, "3 to 100 to calibrate on, got 10 and 2"),
     ],
@@ -126,6 +127,8 @@ def test_reported_specimens_are_none_of_the_validation():
     plan = Plan(n_specimens=50, n_validation=100)
     assert {seed for _, seed in plan.validation} == set(range(500, 600))
     assert min(seed for _, seed in plan.unseen) == 1001
+    both = Plan(calibration_castings=("slow", "fast"))
+    assert [casting for casting, _ in both.validation] == ["slow"] * 10 + ["fast"] * 10
 
 
 @pytest.fixture(scope="module")

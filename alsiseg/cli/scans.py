@@ -220,7 +220,7 @@ def _corrected(
         click.echo(f"alsiseg: warning: {warning}", err=True)
     level = options.bootstrap.level if options.bootstrap else metrics.Bootstrap().level
     corrected = known.corrected(metrics.as_dict(report.labels.networks), level=level)
-    click.echo(calibration.as_text(corrected, known))
+    click.echo(f"\n{calibration.as_text(corrected, known, level=level)}")
     return {"calibrated": calibration.as_json(corrected, known)}
 
 

@@ -47,7 +47,7 @@ from alsiseg.metrics.intervals import (
 from alsiseg.metrics.networks import NetworkMeasure, as_dict, measure_networks
 from alsiseg.metrics.particles import Particle, Particles, find_particles
 from alsiseg.metrics.reports import Comparison, Measured, Options, Report, measure
-from alsiseg.metrics.tables import as_json, as_text, table, table_rows
+from alsiseg.metrics.tables import as_json, as_text, estimates_table, table, table_rows
 
 __all__ = [
     "INTERFACES",
@@ -74,6 +74,7 @@ __all__ = [
     "compare",
     "confusion",
     "dice_per_phase",
+    "estimates_table",
     "find_particles",
     "interface_accuracy",
     "interface_areas_per_mm",

@@ -74,6 +74,30 @@ def table_rows(
     return rows
 
 
+def estimates_table(
+    estimates: Mapping[str, Mapping[str, tuple[float, float, float]]], *, heading: str, level: float
+) -> str:
+    """Write estimates with their intervals and units in the manner of `table`.
+
+    Parameters
+    ----------
+    estimates
+        Value and both ends, by network, then by field of `NetworkMeasure`; other fields are left out.
+    heading
+        Of the column of values.
+    level
+        Of the intervals, 0..1.
+    """
+    rows = [["network", "measure", heading, f"{100 * level:g} % interval"]]
+    for name, of in estimates.items():
+        for title, field, factor, decimals in _ROWS:
+            if field in of:
+                value, low, high = (_number(one, factor, decimals) for one in of[field])
+                rows.append([name, title, value, f"{low} to {high}"])
+                name = ""
+    return _aligned(rows, n_words=2)
+
+
 def _rows(
     name: str,
     measure: NetworkMeasure,

@@ -15,7 +15,7 @@ def ended_in_one_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("alsiseg: stopped; every finished epoch is kept, the same command goes on", file=sys.stderr)
+        print("alsiseg: stopped; what is finished is kept, the same command goes on", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if not story.mendable(error):

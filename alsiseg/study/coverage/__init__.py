@@ -7,6 +7,7 @@ measure each kind of interval is made and compared with the truth of that specim
 disagrees with itself, and how much another volume of the alloy would differ; neither knows what the network always
 gets wrong. "calibrated" does, from validation specimens (seeds from 500 on, the reported ones from 1001 on), and is
 stored with the run. It is made on castings of the kind that the network learned from, and tried on the other kind too.
+For a network that learned from both kinds, say `--calibrate-on slow,fast`.
 """
 
 import csv
@@ -42,7 +43,6 @@ from alsiseg.study.plan import UNSEEN_SEED
 
 FIRST_VALIDATION, FIRST_UNSEEN = 500, UNSEEN_SEED + 1
 MOST_VALIDATION = 100  # so that no seed is of both kinds
-TRAINED_CASTING = "slow"
 OPTIONS = prediction.Options(three_views=True, members=True)
 
 
@@ -57,9 +57,9 @@ class Plan:
     n_angles, difficulty, voxel_size_um
         Of their scans: as in training.
     n_specimens, n_validation : int
-        Reported specimens of each casting; those that the calibration is made on.
-    castings : tuple of str
-        Kinds of reported specimens; the calibration is made on "slow" ones.
+        Specimens of each casting: reported ones, and those that the calibration is made on.
+    castings, calibration_castings : tuple of str
+        Kinds of reported specimens, and of those that the calibration is made on.
     min_voxels : int
         Particles with fewer voxels are removed from labels and truth alike.
     """
@@ -71,13 +71,15 @@ class Plan:
     n_specimens: int = 10
     n_validation: int = 10
     castings: tuple[str, ...] = ("slow", "fast")
+    calibration_castings: tuple[str, ...] = ("slow",)
     min_voxels: int = 1
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.castings if name not in phantom.SPECIMENS]
-        if unknown or not self.castings:
-            known = ", ".join(phantom.SPECIMENS)
-            raise ValueError(f"castings must be among {known}, got {', '.join(unknown) or 'none'}")
+        for castings in (self.castings, self.calibration_castings):
+            unknown = [name for name in castings if name not in phantom.SPECIMENS]
+            if unknown or not castings:
+                known = ", ".join(phantom.SPECIMENS)
+                raise ValueError(f"castings must be among {known}, got {', '.join(unknown) or 'none'}")
         if self.n_specimens < 1 or not calibration.MIN_SPECIMENS <= self.n_validation <= MOST_VALIDATION:
             raise ValueError(
                 f"coverage needs 1 specimen or more, and {calibration.MIN_SPECIMENS} to {MOST_VALIDATION} to calibrate "
@@ -87,7 +89,10 @@ class Plan:
     @property
     def validation(self) -> list[tuple[str, int]]:
         """Casting and seed of the specimens that the calibration is made on."""
-        return [(TRAINED_CASTING, FIRST_VALIDATION + i) for i in range(self.n_validation)]
+        return [
+            (casting, FIRST_VALIDATION + i)
+            for casting, i in product(self.calibration_castings, range(self.n_validation))
+        ]
 
     @property
     def unseen(self) -> list[tuple[str, int]]:
@@ -156,7 +161,7 @@ def measured(plan: Plan, trained: runs.Trained, home: Path, casting: str, seed: 
 
 def _made_by(plan: Plan, trained: runs.Trained) -> dict[str, Any]:
     """All that decides what is measured of a specimen."""
-    which = ("n_specimens", "n_validation", "castings")
+    which = ("n_specimens", "n_validation", "castings", "calibration_castings")
     how = {name: value for name, value in asdict(plan).items() if name not in which}
     return json.loads(json.dumps({"network": calibration.checksum(trained), "levels": LEVELS, **how}))
 
@@ -204,7 +209,7 @@ def calibrated(plan: Plan, trained: runs.Trained, found: Sequence[Measured]) -> 
         min_voxels=plan.min_voxels,
         voxel_size_um=plan.voxel_size_um,
         n_voxels=int(np.prod(plan.shape_zyx)),
-        specimens=f"simulated castings, {TRAINED_CASTING}, {plan.difficulty}",
+        specimens=f"simulated castings, {' and '.join(plan.calibration_castings)}, {plan.difficulty}",
         errors=calibration.errors_of([(one.ours, one.truth) for one in found]),
     )
 
@@ -219,10 +224,11 @@ def _write(rows: Iterable[Row], path: Path) -> None:
 def report(plan: Plan, made: Calibration, unseen: dict[tuple[str, int], Measured], rows: Sequence[Row]) -> str:
     """Write what was found as Markdown."""
     size, counted = " x ".join(map(str, plan.shape_zyx)), shares(rows)
+    learned_on = "` and `".join(plan.calibration_castings)
     parts = [
         f"# How often intervals hold the truth\n\n{plan.n_specimens} specimens of each casting ({size} voxels, "
         f"`{plan.difficulty}`, seeds from {FIRST_UNSEEN}), segmented along three views by the network of epoch "
-        f"{made.epoch}; calibrated on {made.n_specimens} `{TRAINED_CASTING}` ones (seeds from {FIRST_VALIDATION}). "
+        f"{made.epoch}; calibrated on {made.n_specimens} of `{learned_on}` (seeds from {FIRST_VALIDATION}). "
         f"With so many specimens a share of 95 % comes out between {_band(counted)}; -+ is one standard error of the "
         "mean over specimens.\n"
     ]

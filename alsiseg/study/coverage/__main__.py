@@ -21,6 +21,7 @@ def main() -> None:
             n_specimens=chosen.specimens,
             n_validation=chosen.validation,
             castings=tuple(chosen.castings.split(",")),
+            calibration_castings=tuple(chosen.calibrate_on.split(",")),
             min_voxels=chosen.min_voxels,
         )
         run(plan, chosen.run, chosen.out, epoch=chosen.epoch, device=chosen.device)
@@ -38,7 +39,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--run", required=True, help="run folder, or name of a network; gets calibration.json")
     parser.add_argument("--out", type=Path, default=Path("data/coverage"), help="[default: data/coverage]")
     parser.add_argument("--specimens", type=int, default=10, help="reported ones of each casting [default: 10]")
-    parser.add_argument("--validation", type=int, default=10, help="to calibrate on [default: 10]")
+    parser.add_argument("--validation", type=int, default=10, help="of each casting to calibrate on [default: 10]")
+    parser.add_argument("--calibrate-on", default="slow", metavar="CASTINGS", help="as in training [default: slow]")
     parser.add_argument("--castings", default="slow,fast", help="[default: slow,fast]")
     parser.add_argument("--shape", type=_shape, default=(64, 128, 128), metavar="Z,Y,X", help="[default: 64,128,128]")
     parser.add_argument("--difficulty", default="clean", help="as in training [default: clean]")
