@@ -1,11 +1,16 @@
 import math
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import topology_recipe
 
 from alsiseg import devices, phantom, prediction, study, topology, unet
 from alsiseg.dataset import GreyScale
@@ -16,6 +21,7 @@ from alsiseg.prediction import Options
 from alsiseg.profiles import PROFILES
 from alsiseg.runs import Trained
 from alsiseg.study import Row, Study, running
+from alsiseg.study import rows as tidy
 from alsiseg.study import topology as comparison
 from alsiseg.study.topology import recipes, resolvable, variants
 from alsiseg.study.topology import report as topology_report
@@ -328,6 +334,14 @@ def test_the_report_names_every_recipe_and_draws_them(tmp_path):
     assert drawn == {f"fig_recipes_clean.{end}" for end in ("png", "pdf", "csv")}
 
 
+def test_the_summary_counts_the_aims_and_says_when_there_is_nothing_to_sum_up(tmp_path):
+    rows = [*scored("slices", "slow", {0: 7, 1: 7}), *scored("slices", VALIDATION, {0: 1, 1: 1})]
+    said = topology_report.summary(tidy.write(rows, tmp_path / "topology.csv"))
+    assert f"meets {2 * len(NETWORKS)} of {4 * len(NETWORKS)} aims" in said  # 7 % is too much for Euler (26), 1 point
+    assert said.count("**missed**") == 2 * len(NETWORKS)
+    assert "python -m alsiseg.study.topology" in topology_report.summary(tmp_path / "none.csv")
+
+
 def test_without_a_study_the_comparison_says_what_to_do_first(tmp_path):
     plan = Study(TINY, n_seeds=1, difficulties=("clean",), labels=("truth",))
     with pytest.raises(
@@ -376,3 +390,15 @@ def test_a_comparison_goes_on_where_it_was_stopped_and_with_more_seeds(tmp_path,
     for recipe, seed in (("slices + threshold", 0), ("7 slices + ensemble + smoothed", comparison.ALL_SEEDS)):
         for quantity in comparison.TUNED:
             assert len({tuned[name, recipe, seed, quantity] for name in (VALIDATION, "slow", "fast")}) == 1
+
+
+def test_the_table_of_the_winning_recipe_adds_errors_up_over_specimens():
+    truth_zyx = np.zeros((12, 12, 12), np.uint8)
+    truth_zyx[2:8, 2:8, 2:8], truth_zyx[2:8, 2:8, 8:11] = 1, 2
+    votes_czyx = np.stack([truth_zyx == phase for phase in range(3)]).astype(np.float32)
+    right = topology_recipe.Voted(votes_czyx, votes_czyx, truth_zyx)
+    tunings = {"slow": {topology_recipe.BEST: Tuning()}}
+    rows = [row for seed in (1, 2) for row in topology_recipe.rows_of("a run", "slow", seed, right, tunings)]
+    written = topology_recipe.table(rows, tunings)
+    assert "| slow | three views + smoothed + threshold, tuned on slow | 100.00 |" in written
+    assert written.count("+0 ± 0 / +0 ± 0 / +0 ± 0") == 3 * 3  # recipes, and Euler numbers by 26 and 6 and b0

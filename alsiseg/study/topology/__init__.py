@@ -17,9 +17,11 @@ from alsiseg.study.settings import check_same
 from alsiseg.study.topology import comparing, recipes
 from alsiseg.study.topology.comparing import Comparison, Family
 from alsiseg.study.topology.recipes import SMOOTHED, THRESHOLD, Ballot, Tuning
-from alsiseg.study.topology.report import ALL_SEEDS, write_report
+from alsiseg.study.topology.report import ALL_SEEDS, summary, write_report
 from alsiseg.study.topology.tested import VALIDATION, Scene, Tester, key_of
 from alsiseg.study.topology.variants import NAMES, PLAIN
+
+__all__ = ["TABLE", "Comparison", "run", "summary"]
 
 TABLE = "topology.csv"
 TUNED = tuple(field.name for field in fields(Tuning))

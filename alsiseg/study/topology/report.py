@@ -8,7 +8,7 @@ import numpy as np
 from alsiseg.claims import WITHOUT_WEIGHTS
 from alsiseg.phases import NETWORKS
 from alsiseg.study.answers import Estimate, estimate
-from alsiseg.study.rows import WHOLE, Row
+from alsiseg.study.rows import WHOLE, Row, read
 from alsiseg.study.topology.recipes import ENSEMBLE, HOLES, SLICES, THRESHOLD
 from alsiseg.study.topology.tested import RESOLVABLE, TRUTH_ITSELF, VALIDATION
 from alsiseg.volumes import written_whole
@@ -221,10 +221,9 @@ def chosen(findings: Findings, difficulty: str) -> str:
     return f"{difficulty}: **{recipe}** ({'; '.join(tunings)}; a value for each network or ensemble)."
 
 
-def aims_table(findings: Findings) -> str:
-    """Write which aims the best recipe meets on the unseen specimens."""
-    head = ["difficulty", "recipe", "specimen", "quantity", "network", "aim", "error, mean over trainings", "verdict"]
-    lines = [_line(head), _line(["---"] * len(head))]
+def judged(findings: Findings) -> list[tuple[list[str], bool]]:
+    """Hold the best recipe of each difficulty against every aim: the cells of a line, and whether it is met."""
+    found = []
     for difficulty in findings.difficulties:
         best = findings.best(difficulty)
         for specimen in findings.unseen if best else ():
@@ -232,12 +231,47 @@ def aims_table(findings: Findings) -> str:
             for quantity, aim in AIMS[difficulty].items() if by_seed else ():
                 for network in NETWORKS:
                     size = size_over_seeds(by_seed, quantity, network)
-                    verdict = "met" if size.mean <= aim else "missed"
-                    cells = [difficulty, str(best), specimen, NAMES[quantity], network]
                     unit = UNITS[quantity]
                     within = f"within {aim:g} {unit.removesuffix('s') if aim == 1 else unit}"
-                    lines.append(_line([*cells, within, f"{size} {unit}", f"**{verdict}**"]))
-    return "\n".join(lines)
+                    cells = [difficulty, str(best), specimen, NAMES[quantity], network, within, f"{size} {unit}"]
+                    found.append((cells, size.mean <= aim))
+    return found
+
+
+def aims_table(findings: Findings) -> str:
+    """Write which aims the best recipe meets on the unseen specimens."""
+    head = ["difficulty", "recipe", "specimen", "quantity", "network", "aim", "error, mean over trainings", "verdict"]
+    lines = [_line([*cells, f"**{'met' if met else 'missed'}**"]) for cells, met in judged(findings)]
+    return "\n".join([_line(head), _line(["---"] * len(head)), *lines])
+
+
+def summary(path: str | Path) -> str:
+    """Write the short answer of a comparison as Markdown, for a notebook or a page.
+
+    Parameters
+    ----------
+    path
+        `topology.csv`.
+
+    Returns
+    -------
+    str
+        What the scan could show of the truth, the best recipe, and its aims; a sentence that says how to get them
+        when there is no such file.
+    """
+    if not Path(path).is_file():
+        return f"No comparison lies at `{path}` yet; `python -m alsiseg.study.topology` makes one from a study."
+    findings = Findings(read(Path(path)))
+    met = [met for _, met in judged(findings)]
+    return "\n\n".join(
+        [
+            truths_table(findings),
+            "The recipe that was best on the validation specimen. "
+            + " ".join(chosen(findings, d) for d in findings.difficulties),
+            f"On unseen specimens it meets {sum(met)} of {len(met)} aims:",
+            aims_table(findings),
+        ]
+    )
 
 
 def text(rows: Sequence[Row], min_voxels: int) -> str:
