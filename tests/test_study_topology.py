@@ -336,7 +336,7 @@ def test_the_report_names_every_recipe_and_draws_them(tmp_path):
 
 def test_the_summary_counts_the_aims_and_says_when_there_is_nothing_to_sum_up(tmp_path):
     rows = [*scored("slices", "slow", {0: 7, 1: 7}), *scored("slices", VALIDATION, {0: 1, 1: 1})]
-    said = topology_report.summary(tidy.write(rows, tmp_path / "topology.csv"))
+    said = topology_report.summary(tidy.write(rows, tmp_path / "topology.csv.gz"))
     assert f"meets {2 * len(NETWORKS)} of {4 * len(NETWORKS)} aims" in said  # 7 % is too much for Euler (26), 1 point
     assert said.count("**missed**") == 2 * len(NETWORKS)
     assert "python -m alsiseg.study.topology" in topology_report.summary(tmp_path / "none.csv")

@@ -1,6 +1,8 @@
 """One value a row: the tidy table of a study."""
 
 import csv
+import gzip
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -96,11 +98,14 @@ def _networks(labels_zyx: Labels) -> dict[str, dict[str, float]]:
 
 
 def write(rows: Iterable[Row], path: Path) -> Path:
-    """Write a tidy table: a line of names, then one value a line."""
-    with written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        table.writeheader()
-        table.writerows(asdict(row) for row in rows)
+    """Write a tidy table: a line of names, then one value a line; compressed when `path` ends in .gz."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, [field.name for field in fields(Row)], lineterminator="\n")
+    table.writeheader()
+    table.writerows(asdict(row) for row in rows)
+    content = text.getvalue().encode()
+    with written_whole(path) as partial:
+        partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     return path
 
 
@@ -117,7 +122,8 @@ def read(path: Path) -> list[Row]:
     if not path.is_file():
         raise FileNotFoundError(f"needs the table that a study writes, found none at {path}; let the study train first")
     kinds = {field.name: field.type for field in fields(Row)}
-    with path.open(newline="", encoding="utf-8") as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", newline="", encoding="utf-8") as file:
         table = csv.DictReader(file)
         if table.fieldnames != list(kinds):
             raise ValueError(f"needs the columns {', '.join(kinds)}, {path} has {', '.join(table.fieldnames or [])}")

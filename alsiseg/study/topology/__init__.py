@@ -1,7 +1,7 @@
 """Compare ways of segmenting: which gives a topology that can be trusted.
 
 ``python -m alsiseg.study.topology --profile quick --study data/study --out data/topology`` takes the plain networks
-of a study, trains variants in the same time, segments unseen specimens by every recipe, and writes ``topology.csv``
+of a study, trains variants in the same time, segments unseen specimens by every recipe, and writes ``topology.csv.gz``
 (see `rows.Row`), ``topology.md`` and a figure. What a recipe has to choose is chosen on a validation specimen.
 """
 
@@ -23,7 +23,7 @@ from alsiseg.study.topology.variants import NAMES, PLAIN
 
 __all__ = ["TABLE", "Comparison", "run", "summary"]
 
-TABLE = "topology.csv"
+TABLE = "topology.csv.gz"
 TUNED = tuple(field.name for field in fields(Tuning))
 CANNOT_BE_TRAINED = (ValueError, ImportError, FloatingPointError)
 TUNINGS = ("", THRESHOLD, SMOOTHED, SMOOTHED + THRESHOLD)
@@ -41,7 +41,7 @@ def run(comparison: Comparison, *, say: Callable[[str], object] = print) -> Path
     Returns
     -------
     Path
-        `topology.csv`, written anew after every family, with `topology.md` and `figures/` beside it.
+        `topology.csv.gz`, written anew after every family, with `topology.md` and `figures/` beside it.
 
     Raises
     ------

@@ -22,7 +22,7 @@ def main() -> None:
         names = tuple(name for name in chosen.variants.split(",") if name)
         variants.check(names)
         path = run(Comparison(plan, chosen.study, chosen.out, names, chosen.device))
-        print(path.with_suffix(".md").read_text("utf-8"))
+        print((path.parent / "topology.md").read_text("utf-8"))
 
 
 def _arguments() -> argparse.Namespace:

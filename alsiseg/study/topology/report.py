@@ -251,7 +251,7 @@ def summary(path: str | Path) -> str:
     Parameters
     ----------
     path
-        `topology.csv`.
+        `topology.csv.gz`.
 
     Returns
     -------
