@@ -17,8 +17,8 @@ from alsiseg.profiles import Profile, chosen
 from alsiseg.volumes import written_whole
 from alsiseg.weightmaps import PixelWeights
 
-# What Figs. 4-7 need beside the record of a training: the specimen, then the notebooks that draw them.
-REDRAWN = ("01_ground_truth", "06_loss_curves", "07_accuracy", "08_topology", "09_second_volume")
+DRAWN_FROM_RUNS = ("06_loss_curves", "07_accuracy", "08_topology", "09_second_volume")
+REDRAWN = ("01_ground_truth", *DRAWN_FROM_RUNS)  # which makes the specimen
 SECONDS_BETWEEN_LINES = 15  # in a log; in a terminal one line is redrawn in place
 
 
@@ -64,11 +64,14 @@ class Page:
 
         A line says so when it is the record.
         """
-        own, record = self.run_dir(weights), self.record_dir(weights)
-        if own.exists() or not record.exists():
-            return own
+        if not self.takes_record(weights):
+            return self.run_dir(weights)
         print(f"weights ({weights}): not trained here, from the record of the reference run")
-        return record
+        return self.record_dir(weights)
+
+    def takes_record(self, weights: PixelWeights) -> bool:
+        """Whether there is a record of the reference run, and no run of one's own."""
+        return self.record_dir(weights).exists() and not self.run_dir(weights).exists()
 
 
 def _run_name(weights: PixelWeights) -> str:
@@ -155,7 +158,10 @@ def tell(
         clock.begin(path.stem)
         before = time.time()
         _execute(path, page, clock)
-        _write_stamp(path, page, before)
+        if path.stem in DRAWN_FROM_RUNS and any(map(page.takes_record, profile.weight_settings)):
+            _stamp_path(path, page).unlink(missing_ok=True)  # to be drawn anew once there are runs
+        else:
+            _write_stamp(path, page, before)
         clock.end(path.stem)
     return [path.stem for path in to_run]
 
