@@ -88,14 +88,14 @@ def table(rows: Sequence[Row], tunings: dict[str, dict[str, Tuning]]) -> str:
         *(f"{name}, error %" for name in QUANTITIES.values()),
         "interconnectivity, error points",
     ]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = []
     for casting in dict.fromkeys(row.specimen for row in rows):
         for recipe in dict.fromkeys(row.recipe for row in rows):
             chosen = [row for row in rows if (row.specimen, row.recipe) == (casting, recipe)]
             accuracy = estimate([row.value for row in chosen if row.quantity == "accuracy_pct"]).mean
             errors = [" / ".join(_error(chosen, quantity, network) for network in NETWORKS) for quantity in QUANTITIES]
             points = " / ".join(_points(chosen, network) for network in NETWORKS)
-            lines.append(_line([casting, recipe, f"{accuracy:.2f}", *errors, points]))
+            lines.append([casting, recipe, f"{accuracy:.2f}", *errors, points])
     size = " x ".join(map(str, SHAPE_ZYX))
     said = [
         f"{name}: smoothed by {best.sigma_voxel:g} voxels, silicon's votes times {best.silicon_factor:.3g}"
@@ -106,7 +106,7 @@ def table(rows: Sequence[Row], tunings: dict[str, dict[str, Tuning]]) -> str:
         f"voxels, `{DIFFICULTY}`, seeds from {UNSEEN.start}), labels and truth without particles under {MIN_VOXELS} "
         "voxels. Errors of silicon / aluminides / hybrid, as a share of the mean truth, with the 95 % interval of "
         f"their mean over specimens. Tuned on the seeds {TUNED_ON.start} to {TUNED_ON.stop - 1} of a casting; "
-        f"{'; '.join(said)}.\n\n" + "\n".join(lines) + "\n"
+        f"{'; '.join(said)}.\n\n" + tidy.markdown_table(head, lines) + "\n"
     )
 
 
@@ -123,10 +123,6 @@ def _points(rows: Sequence[Row], network: str) -> str:
 def _written(errors: np.ndarray, decimals: int) -> str:
     found = estimate(errors.tolist())
     return f"{found.mean:+.{decimals}f} ± {(found.high - found.low) / 2:.{decimals}f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:

@@ -334,6 +334,18 @@ def test_the_report_names_every_recipe_and_draws_them(tmp_path):
     assert drawn == {f"fig_recipes_clean.{end}" for end in ("png", "pdf", "csv")}
 
 
+def test_a_compressed_table_is_read_as_it_was_written_and_a_torn_one_is_refused(tmp_path):
+    rows = scored("slices", "slow", {0: 7.0})
+    path = tidy.write(rows, tmp_path / "topology.csv.gz")
+    whole = path.read_bytes()
+    assert [str(row) for row in tidy.read(path)] == [str(row) for row in rows]
+    assert tidy.write(rows, path).read_bytes() == whole  # no time in it
+    for torn in (whole[: len(whole) // 2], b"no table", b""):
+        path.write_bytes(torn)
+        with pytest.raises(ValueError, match=r"topology\.csv\.gz"):
+            tidy.read(path)
+
+
 def test_the_summary_counts_the_aims_and_says_when_there_is_nothing_to_sum_up(tmp_path):
     rows = [*scored("slices", "slow", {0: 7, 1: 7}), *scored("slices", VALIDATION, {0: 1, 1: 1})]
     said = topology_report.summary(tidy.write(rows, tmp_path / "topology.csv.gz"))

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -122,12 +123,22 @@ def read(path: Path) -> list[Row]:
     if not path.is_file():
         raise FileNotFoundError(f"needs the table that a study writes, found none at {path}; let the study train first")
     kinds = {field.name: field.type for field in fields(Row)}
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        if table.fieldnames != list(kinds):
-            raise ValueError(f"needs the columns {', '.join(kinds)}, {path} has {', '.join(table.fieldnames or [])}")
-        return [Row(**{name: _typed(kinds[name], text) for name, text in line.items()}) for line in table]
+    table = csv.DictReader(io.StringIO(_content(path), newline=""))
+    if table.fieldnames != list(kinds):
+        raise ValueError(f"needs the columns {', '.join(kinds)}, {path} has {', '.join(table.fieldnames or [])}")
+    return [Row(**{name: _typed(kinds[name], text) for name, text in line.items()}) for line in table]
+
+
+def _content(path: Path) -> str:
+    content = path.read_bytes()
+    if path.suffix != ".gz":
+        return content.decode()
+    try:
+        return gzip.decompress(content).decode()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"needs a whole compressed table, {path} is damaged ({error}); let it be written anew"
+        ) from error
 
 
 def _typed(kind: Any, text: str) -> Any:
