@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alsiseg import study
+from alsiseg import runs, study
 from alsiseg.claims import HIGH_WEIGHTS, MILD_WEIGHTS, WITHOUT_WEIGHTS
 from alsiseg.prediction import Options
 from alsiseg.profiles import PROFILES
@@ -77,6 +77,43 @@ def test_a_folder_made_before_a_setting_was_added_counts_as_made_with_its_defaul
         settings.check_same(Now("a", sizes=(1, 3)), tmp_path)
     with pytest.raises(ValueError, match=r"other settings \(added\)"):  # a setting that is gone is a change too
         settings.check_same(Before("a"), tmp_path)
+
+
+def test_a_folder_may_grow_where_that_is_said(tmp_path):
+    settings.check_same(Now("a"), tmp_path)
+    settings.check_same(Now("a", sizes=(1, 3)), tmp_path, may_differ=("sizes",))
+    with pytest.raises(ValueError, match=r"other settings \(name\)"):
+        settings.check_same(Now("b", sizes=(1, 4)), tmp_path, may_differ=("sizes",))
+
+
+def test_two_processes_share_a_study(tmp_path, monkeypatch):
+    """What another process has claimed is left to it, and what it finished meanwhile is in the table."""
+    said, done_here, conditions = [], [], SMALL.conditions
+
+    def measured(_, condition, home, __):
+        done_here.append(condition)
+        _write_a_row(home, condition)
+        if len(done_here) == 1:
+            _write_a_row(home, conditions[2])  # as another process would
+
+    monkeypatch.setattr(running, "measured", measured)
+    with runs.claimed(running.measured_path(tmp_path, conditions[0])) as ours:
+        assert ours
+        path = study.run(SMALL, tmp_path, say=said.append)
+        assert done_here == [conditions[1]]
+        assert {row.weights for row in study.read(path)} == {MILD_WEIGHTS, HIGH_WEIGHTS}
+        assert said[-1] == "1 of 3 are in work elsewhere; who does them adds them to the table"
+    assert {row.weights for row in study.read(study.run(SMALL, tmp_path, say=said.append))} == {
+        WITHOUT_WEIGHTS,
+        MILD_WEIGHTS,
+        HIGH_WEIGHTS,
+    }
+    assert done_here == [conditions[1], conditions[0]]
+
+
+def _write_a_row(home, condition):
+    row = Row("clean", "truth", str(condition.weights), 0, "slow", "slices", True, "silicon", "euler_26", 1, 2)
+    rows.write([row], running.measured_path(home, condition))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from alsiseg.runs.histories import (
     record,
     topology_error,
 )
-from alsiseg.runs.locking import locked
+from alsiseg.runs.locking import claimed, locked
 from alsiseg.runs.networks import Trained, kept_epochs, load_network, load_state, save_network, save_state
 from alsiseg.runs.places import located, shipped
 from alsiseg.runs.records import (
@@ -61,6 +61,7 @@ __all__ = [
     "amend",
     "best_epochs",
     "checksum",
+    "claimed",
     "differences",
     "exists",
     "extend",

@@ -1,4 +1,4 @@
-"""One training at a time: two in one run folder would replace each other's epochs."""
+"""One process at a time: two trainings in one run folder would replace each other's epochs."""
 
 import os
 import socket
@@ -13,10 +13,7 @@ from alsiseg.volumes import check_place, failures_of_disk
 
 @contextmanager
 def locked(run_dir: str | Path) -> Iterator[None]:
-    """Keep every other training out of a run folder while the block runs.
-
-    The operating system holds the lock, on a hidden file beside the folder (which may be renamed meanwhile), and lets
-    go of it when the process ends, however it ends: what a killed training left behind locks nobody out.
+    """Keep every other training out of a run folder while the block runs (see `claimed`).
 
     Raises
     ------
@@ -25,31 +22,62 @@ def locked(run_dir: str | Path) -> Iterator[None]:
     OSError
         When nothing can be written beside the folder.
     """
-    path = _lock_file(Path(run_dir))
-    check_place(path)
-    lock = FileLock(path, blocking=False)
-    with failures_of_disk(path):
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True, exist_ok=True)
+    with claimed(run_dir) as ours:
+        if not ours:
+            raise ValueError(
+                f"{run_dir} is being trained by {_holder(_lock_file(Path(run_dir)))}; wait for its end, stop it, or "
+                "choose another folder"
+            )
+        yield
+
+
+@contextmanager
+def claimed(path: str | Path, *, wait: bool = False) -> Iterator[bool]:
+    """Claim the making of a file or folder while the block runs; False when another process has claimed it.
+
+    The operating system holds the claim, on a hidden file beside `path` (which may be renamed meanwhile), and lets go
+    of it when the process ends, however it ends: what a killed process left behind locks nobody out.
+
+    Parameters
+    ----------
+    path
+        It need not be there.
+    wait
+        Wait until the other has ended, then claim it.
+
+    Raises
+    ------
+    OSError
+        When nothing can be written beside `path`.
+    """
+    file = _lock_file(Path(path))
+    check_place(file)
+    lock = FileLock(file, blocking=wait)
+    with failures_of_disk(file):
+        if not file.parent.is_dir():
+            file.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
-        except Timeout as error:
-            raise ValueError(
-                f"{run_dir} is being trained by {_holder(path)}; wait for its end, stop it, or choose another folder"
-            ) from error
+        except Timeout:
+            ours = False
+        else:
+            ours = True
+    if not ours:
+        yield False
+        return
     try:
         with suppress(OSError):  # who it is, is said for people only
-            path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-        yield
+            file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield True
     finally:
         with suppress(OSError):
-            path.unlink()  # while it is held: whoever opened it meanwhile finds it without a name and opens a new one
+            file.unlink()  # while it is held: whoever opened it meanwhile finds it without a name and opens a new one
         lock.release()
 
 
-def _lock_file(run_dir: Path) -> Path:
-    run_dir = run_dir.absolute()
-    return run_dir.with_name(f".{run_dir.name}.training")
+def _lock_file(path: Path) -> Path:
+    path = path.absolute()
+    return path.with_name(f".{path.name}.training")
 
 
 def _holder(path: Path) -> str:

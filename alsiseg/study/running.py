@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from alsiseg import dataset, ground_truth, metrics, phantom, prediction, runs, training, volumes
 from alsiseg.study import rows as tidy
 from alsiseg.study.plan import UNSEEN_SEED, Condition, Study
@@ -15,6 +13,7 @@ from alsiseg.study.rows import TEST_SECTION, Row
 from alsiseg.study.settings import check_same
 
 TABLE = "study.csv"
+GROWING = ("n_seeds", "difficulties", "labels")  # a folder may get more of them
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,8 @@ def run(study: Study, home: str | Path, *, device: str = "auto", say: Callable[[
     study
     home
         Folder of specimens, run folders and table. What lies there is used again: a study that was stopped goes on
-        from the last finished epoch.
+        from the last finished epoch, and may get more seeds or conditions. Several processes may work there at once:
+        each does what no other is at.
     device
         "auto", "cpu", "cuda", ...
     say
@@ -51,7 +51,7 @@ def run(study: Study, home: str | Path, *, device: str = "auto", say: Callable[[
         When the folder holds a study with other settings.
     """
     home = Path(home)
-    check_same(replace(study, n_seeds=1, recipes=dict(study.recipes)), home)
+    check_same(replace(study, recipes=dict(study.recipes)), home, may_differ=GROWING)
     return carry_out(study, study.conditions, home, TABLE, device=device, say=say)
 
 
@@ -70,17 +70,24 @@ def carry_out(
     -------
     Path
         The table in `home`, written anew after every condition; what was measured before is in it from the start.
+        What another process is at is left to it.
     """
     missing = [condition for condition in conditions if not measured_path(home, condition).exists()]
-    seconds: list[float] = []
+    started, elsewhere = time.perf_counter(), 0
     for condition in missing:
-        left = _clock(float(np.mean(seconds)) * (len(missing) - len(seconds))) if seconds else ""
-        number = len(conditions) - len(missing) + len(seconds) + 1
-        say(f"[{number}/{len(conditions)}] {condition} ({f'about {left} left' if left else 'starting'})")
-        started = time.perf_counter()
-        measured(study, condition, home, device)
-        seconds.append(time.perf_counter() - started)
+        with runs.claimed(measured_path(home, condition)) as ours:
+            elsewhere += not ours
+            if not ours or measured_path(home, condition).exists():
+                continue
+            n_left = sum(not measured_path(home, each).exists() for each in missing)
+            done_share = 1 - n_left / len(missing)
+            left = (time.perf_counter() - started) * (1 / done_share - 1) if done_share else None
+            when = "starting" if left is None else f"about {_clock(left)} left"
+            say(f"[{conditions.index(condition) + 1}/{len(conditions)}] {condition} ({when})")
+            measured(study, condition, home, device)
         _collect(conditions, home, table)
+    if elsewhere:
+        say(f"{elsewhere} of {len(conditions)} are in work elsewhere; who does them adds them to the table")
     return _collect(conditions, home, table)
 
 
@@ -128,26 +135,28 @@ def run_dir_of(home: Path, condition: Condition) -> Path:
 def specimen(study: Study, home: Path, casting: str, difficulty: str, seed: int, *, all_scans: bool = False) -> Pair:
     """Make a specimen, or find it, and open its synchrotron scan."""
     folder = home / "specimens" / f"{casting}_{seed}_{difficulty}"
-    paths = phantom.make(
-        folder,
-        specimen=casting,
-        shape_zyx=study.unseen[casting],
-        seed=seed,
-        difficulty=difficulty,
-        modalities=phantom.MODALITIES if all_scans else ("synchrotron",),
-        n_angles=study.profile.n_angles,
-        voxel_size_um=study.profile.voxel_size_um,
-    )
+    with runs.claimed(folder, wait=True):
+        paths = phantom.make(
+            folder,
+            specimen=casting,
+            shape_zyx=study.unseen[casting],
+            seed=seed,
+            difficulty=difficulty,
+            modalities=phantom.MODALITIES if all_scans else ("synchrotron",),
+            n_angles=study.profile.n_angles,
+            voxel_size_um=study.profile.voxel_size_um,
+        )
     return Pair(volumes.open(paths["synchrotron"]), volumes.open(paths["truth"]), folder)
 
 
 def procedure_labels(folder: Path) -> volumes.Volume:
     """Label a specimen by its three scans, as the paper did, unless that has been done."""
     path = folder / "labels.tif"
-    if not path.exists():
-        scans = [volumes.open(folder / f"{name}.tif") for name in ("lab_ct", "synchrotron", "etched")]
-        made = ground_truth.label_scans(*(scan[:] for scan in scans))
-        volumes.write(path, made.labels_zyx, voxel_size_um=scans[1].voxel_size_um)
+    with runs.claimed(path, wait=True):
+        if not path.exists():
+            scans = [volumes.open(folder / f"{name}.tif") for name in ("lab_ct", "synchrotron", "etched")]
+            made = ground_truth.label_scans(*(scan[:] for scan in scans))
+            volumes.write(path, made.labels_zyx, voxel_size_um=scans[1].voxel_size_um)
     return volumes.open(path)
 
 

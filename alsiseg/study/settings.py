@@ -1,7 +1,7 @@
 """The settings that a folder was made with: two studies are never mixed in one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from alsiseg import volumes
 NAME = "settings.json"
 
 
-def check_same(settings: Any, home: Path) -> None:
+def check_same(settings: Any, home: Path, *, may_differ: Collection[str] = ()) -> None:
     """Refuse a folder that was made with other settings; write them into one that has none.
 
     What was written before a field was added counts as made with its default.
@@ -22,6 +22,8 @@ def check_same(settings: Any, home: Path) -> None:
         A dataclass.
     home
         The folder.
+    may_differ
+        Fields that say how much is done, not how: a folder may grow.
 
     Raises
     ------
@@ -31,7 +33,8 @@ def check_same(settings: Any, home: Path) -> None:
     now, path = _plain(asdict(settings)), home / NAME
     if path.is_file():
         before = with_defaults(json.loads(path.read_text("utf-8")), settings)
-        changed = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+        names = [name for name in {**now, **before} if name not in may_differ]
+        changed = [name for name in names if before.get(name) != now.get(name)]
         if changed:
             raise ValueError(f"{home} holds a study with other settings ({', '.join(changed)}); choose another folder")
     with volumes.written_whole(path) as partial:

@@ -97,7 +97,7 @@ def run(
     home = Path(home)
     if study_home is not None:
         _check_study(sweep, Path(study_home))
-    check_same(replace(sweep, n_seeds=1), home)
+    check_same(sweep, home, may_differ=("n_seeds",))
     if study_home is not None:
         reused = reuse(sweep, Path(study_home), home)
         say(f"{len(reused)} of {len(sweep.conditions)} trainings are those of {study_home}")

@@ -13,6 +13,7 @@ from alsiseg import phantom
 from alsiseg.progress import steps
 from alsiseg.study import rows as tidy
 from alsiseg.study.rows import Row
+from alsiseg.study.running import GROWING
 from alsiseg.study.settings import check_same
 from alsiseg.study.topology import comparing, recipes
 from alsiseg.study.topology.comparing import Comparison, Family
@@ -49,7 +50,7 @@ def run(comparison: Comparison, *, say: Callable[[str], object] = print) -> Path
         When the study has not finished a single plain network, or the folder holds another comparison.
     """
     plan, families = comparison.study, list(comparison.families)
-    check_same(replace(plan, n_seeds=1, recipes={}, difficulties=("clean", "hard")), comparison.out)
+    check_same(replace(plan, recipes={}), comparison.out, may_differ=GROWING)
     if not any(comparing.trained(comparison, family) for family in families if family.variant == PLAIN):
         raise ValueError(
             f"needs at least one finished network of a study in {comparison.home}, found none; "
