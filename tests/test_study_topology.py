@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import topology_recipe
 
-from alsiseg import devices, phantom, prediction, study, topology, unet
+from alsiseg import devices, phantom, prediction, runs, study, topology, unet
 from alsiseg.dataset import GreyScale
 from alsiseg.devices import Device
 from alsiseg.phantom import detector, tomography
@@ -20,12 +20,12 @@ from alsiseg.phases import NETWORKS, Phase
 from alsiseg.prediction import Options
 from alsiseg.profiles import PROFILES
 from alsiseg.runs import Trained
-from alsiseg.study import Row, Study, running
+from alsiseg.study import Row, running
 from alsiseg.study import rows as tidy
 from alsiseg.study import topology as comparison
 from alsiseg.study.topology import recipes, resolvable, variants
 from alsiseg.study.topology import report as topology_report
-from alsiseg.study.topology.comparing import Comparison
+from alsiseg.study.topology.comparing import Comparison, Plan
 from alsiseg.study.topology.recipes import Ballot, Tuning
 from alsiseg.study.topology.tested import RESOLVABLE, TRUTH_ITSELF, VALIDATION, key_of
 from alsiseg.study.topology.variants import Cost
@@ -355,7 +355,7 @@ def test_the_summary_counts_the_aims_and_says_when_there_is_nothing_to_sum_up(tm
 
 
 def test_without_a_study_the_comparison_says_what_to_do_first(tmp_path):
-    plan = Study(TINY, n_seeds=1, difficulties=("clean",), labels=("truth",))
+    plan = Plan(TINY, n_seeds=1, difficulties=("clean",), labels=("truth",))
     with pytest.raises(
         ValueError, match=r"needs at least one finished network .* run python -m alsiseg.study --profile"
     ):
@@ -366,7 +366,7 @@ def test_without_a_study_the_comparison_says_what_to_do_first(tmp_path):
 def test_a_comparison_goes_on_where_it_was_stopped_and_with_more_seeds(tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "FACTORS", (0.5, 1.0, 2.0))
     monkeypatch.setattr(recipes, "SIGMAS", (0.0, 0.8))
-    plan = Study(TINY, n_seeds=2, difficulties=("clean",), labels=("truth",), min_voxels=8)
+    plan = Plan(TINY, n_seeds=2, difficulties=("clean",), labels=("truth",), min_voxels=8)
     home, out = tmp_path / "study", tmp_path / "out"
     first, second = (c for c in plan.conditions if str(c.weights) == "1, 1, 1")
     running.train(plan, first, home, "cpu")
@@ -402,6 +402,23 @@ def test_a_comparison_goes_on_where_it_was_stopped_and_with_more_seeds(tmp_path,
     for recipe, seed in (("slices + threshold", 0), ("7 slices + ensemble + smoothed", comparison.ALL_SEEDS)):
         for quantity in comparison.TUNED:
             assert len({tuned[name, recipe, seed, quantity] for name in (VALIDATION, "slow", "fast")}) == 1
+
+    brief = replace(asked, study=replace(plan, brief=True))
+    with pytest.raises(ValueError, match=r"other settings \(brief\)"):
+        comparison.run(brief, say=said.append)
+    brief = replace(brief, out=tmp_path / "brief")
+    weighted = list(brief.families)[1]
+    with runs.claimed(brief.out / "runs" / weighted.name):
+        path = comparison.run(brief, say=said.append)
+    assert said[-1] == "    in work elsewhere; who does it adds it to the table"
+    kinds = {"slices", "three views", "ensemble", "ensemble + three views", TRUTH_ITSELF}
+    assert {row.recipe for row in study.read(path)} == kinds
+    same = ("slow", "three views", "euler_26")
+    values = [
+        [row.value for row in study.read(table) if (row.specimen, row.recipe, row.quantity) == same]
+        for table in (path, out / comparison.TABLE)
+    ]
+    assert values[0] == values[1]
 
 
 def test_the_table_of_the_winning_recipe_adds_errors_up_over_specimens():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
-from alsiseg import phantom
+from alsiseg import phantom, runs
 from alsiseg.progress import steps
 from alsiseg.study import rows as tidy
 from alsiseg.study.rows import Row
@@ -37,7 +37,8 @@ def run(comparison: Comparison, *, say: Callable[[str], object] = print) -> Path
     ----------
     comparison
     say
-        Called with a line before each family of networks.
+        Called with a line before each family of networks. Several processes may work in one folder: each takes the
+        families that no other is at.
 
     Returns
     -------
@@ -60,17 +61,27 @@ def run(comparison: Comparison, *, say: Callable[[str], object] = print) -> Path
         _measure_truths(comparison, difficulty)
     for number, family in enumerate(families, start=1):
         say(f"[{number}/{len(families)}] {family.variant} networks, {family.difficulty}, weights ({family.weights})")
-        try:
-            trained = comparing.trained(comparison, family)
-        except CANNOT_BE_TRAINED as error:  # the others go on
-            say(f"    left out: {' '.join(str(error).split())}")
-            continue
-        if len(trained) < plan.n_seeds:
-            say(f"    {len(trained)} of {plan.n_seeds} are there; the same command measures the others later")
-        if trained:
-            _measure(comparison, family, trained)
-            write_report(_collected(comparison), comparison.out, plan.min_voxels)
+        with runs.claimed(comparison.out / "runs" / family.name) as ours:
+            if not ours:
+                say("    in work elsewhere; who does it adds it to the table")
+                continue
+            _compare(comparison, family, say)
     return comparison.out / TABLE
+
+
+def _compare(comparison: Comparison, family: Family, say: Callable[[str], object]) -> None:
+    """Train and measure what is missing of a family, and write the table and the report anew."""
+    try:
+        trained = comparing.trained(comparison, family)
+    except CANNOT_BE_TRAINED as error:  # the others go on
+        say(f"    left out: {' '.join(str(error).split())}")
+        return
+    n_seeds = comparison.study.n_seeds
+    if len(trained) < n_seeds:
+        say(f"    {len(trained)} of {n_seeds} are there; the same command measures the others later")
+    if trained:
+        _measure(comparison, family, trained)
+        write_report(_collected(comparison), comparison.out, comparison.study.min_voxels)
 
 
 def _path(comparison: Comparison, family: Family, seeds: tuple[int, ...], specimen: str) -> Path:
@@ -120,8 +131,10 @@ def _rows(
     training_s = comparing.training_seconds(comparison) * len(seeds)
     for name, ballot in found.items():
         recipe = family.recipe(name)
-        in_full = family.in_full and recipes.SYMMETRIES not in name
-        if scene.name == VALIDATION:
+        in_full = comparison.in_full(family) and recipes.SYMMETRIES not in name
+        if plan.brief:
+            tunings = {"": Tuning()}
+        elif scene.name == VALIDATION:
             tunings = scene.tunings(ballot, plan.min_voxels, thresholds=in_full)
         else:
             tunings = _tunings(_path(comparison, family, seeds, VALIDATION), recipe)

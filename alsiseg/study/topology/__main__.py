@@ -6,9 +6,8 @@ from pathlib import Path
 from alsiseg import phantom, profiles
 from alsiseg.study import topology
 from alsiseg.study.console import ended_in_one_line
-from alsiseg.study.plan import Study
 from alsiseg.study.topology import run, variants
-from alsiseg.study.topology.comparing import Comparison
+from alsiseg.study.topology.comparing import Comparison, Plan
 from alsiseg.study.topology.variants import NAMES
 
 
@@ -16,9 +15,8 @@ def main() -> None:
     """Do a comparison, or what is left of it, and print what it found."""
     chosen = _arguments()
     with ended_in_one_line():
-        plan = Study(
-            profiles.chosen(chosen.profile), chosen.seeds, tuple(chosen.difficulties.split(",")), labels=("truth",)
-        )
+        size, difficulties = profiles.chosen(chosen.profile), tuple(chosen.difficulties.split(","))
+        plan = Plan(size, chosen.seeds, difficulties, labels=("truth",), brief=chosen.brief)
         names = tuple(name for name in chosen.variants.split(",") if name)
         variants.check(names)
         path = run(Comparison(plan, chosen.study, chosen.out, names, chosen.device))
@@ -35,6 +33,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="networks of every kind [default: 3]")
     parser.add_argument("--difficulties", default=",".join(phantom.DIFFICULTIES), help="[default: %(default)s]")
     parser.add_argument("--variants", default=",".join(NAMES), help="which to train, or '' [default: %(default)s]")
+    parser.add_argument("--brief", action="store_true", help="no symmetries, tuning or filling of holes")
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
 

@@ -22,6 +22,20 @@ assert (str(ALONE), str(WEIGHTED)) == (WITHOUT_WEIGHTS, HIGH_WEIGHTS)
 
 
 @dataclass(frozen=True)
+class Plan(Study):
+    """The study whose networks are compared, and how thoroughly.
+
+    Attributes
+    ----------
+    brief : bool
+        Only slices, three views and ensembles, without symmetries, tuning or filling of holes: on large specimens
+        the others take a multiple of the time.
+    """
+
+    brief: bool = False
+
+
+@dataclass(frozen=True)
 class Family:
     """Networks that differ in nothing but their seed.
 
@@ -44,11 +58,6 @@ class Family:
         w = self.weights
         return f"{self.difficulty}_{self.variant}_{w.matrix:g}_{w.silicon:g}_{w.interface:g}".replace(" ", "-")
 
-    @property
-    def in_full(self) -> bool:
-        """Whether symmetries, thresholds and the filling of holes are tried: many times the work, so for one family."""
-        return self.variant == PLAIN and self.weights == ALONE
-
     def recipe(self, name: str) -> str:
         """Name a recipe of these networks: "7 slices + three views", or "three views" of plain ones."""
         if self.variant == PLAIN:
@@ -62,7 +71,7 @@ class Comparison:
 
     Attributes
     ----------
-    study : Study
+    study : Plan
         Sizes, seeds and difficulties; it gives the plain networks, trained on the truth.
     home : Path
         Folder of that study: its networks and specimens are read there.
@@ -73,7 +82,7 @@ class Comparison:
     device : str
     """
 
-    study: Study
+    study: Plan
     home: Path
     out: Path
     variants: tuple[str, ...] = NAMES
@@ -91,6 +100,10 @@ class Comparison:
             yield from (Family(PLAIN, difficulty), Family(PLAIN, difficulty, WEIGHTED))
         for difficulty in self.study.difficulties:
             yield from (Family(variant, difficulty) for variant in self.variants)
+
+    def in_full(self, family: Family) -> bool:
+        """Whether symmetries, thresholds and the filling of holes are tried: many times the work, so for one family."""
+        return family.variant == PLAIN and family.weights == ALONE and not self.study.brief
 
     def scene(self, name: str, difficulty: str) -> Scene:
         """Open a specimen, made before if need be: an unseen one of the study, or the one for validation."""
@@ -124,7 +137,7 @@ def votes(comparison: Comparison, family: Family, run_dir: Path, scene: Scene) -
     grey_zyx, device = scene.pair.grey_zyx, comparison.on.name
     if family.variant != VOLUMETRIC:
         network = runs.load_network(run_dir, comparison.study.profile.reported_epoch)
-        return recipes.ballots(grey_zyx, network, symmetries=family.in_full, device=device)
+        return recipes.ballots(grey_zyx, network, symmetries=comparison.in_full(family), device=device)
     started = recipes.clock(device)
     votes_czyx = volumetric.probabilities(grey_zyx, run_dir, device=device)
     return {recipes.SLICES: Ballot(votes_czyx, recipes.clock(device) - started)}
