@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -245,6 +247,16 @@ def test_a_summary_holds_the_claims_that_are_asked_for(tmp_path):
     assert "one seed" in text
     assert "nothing measured yet" in study.summary(path, ("C1",))
     assert study.summary(tmp_path / "none.csv").startswith("No study lies at")
+
+
+def test_studies_of_all_sizes_are_told_one_after_the_other(tmp_path):
+    assert study.summaries(tmp_path).startswith("No study lies at")
+    for name in ("standard", "quick"):
+        path = rows.write(whole_study(n_seeds=1), tmp_path / name / "study" / "study.csv")
+        (path.parent / "settings.json").write_text(json.dumps({"profile": {"name": name}}))
+    text = study.summaries(tmp_path, ("C3",))
+    assert text.index("Profile `quick`") < text.index("Profile `standard`")
+    assert text.count("*Met* and *not met* go by") == 1
 
 
 def test_the_figure_shows_every_training_once():

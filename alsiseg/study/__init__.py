@@ -9,7 +9,7 @@ holds labels beside weights, and `report` writes it all down. ``python -m alsise
 from alsiseg.study.answers import Answer, Estimate, answer, estimate
 from alsiseg.study.effects import Effects, effects
 from alsiseg.study.plan import RECIPES, UNSEEN_SEED, Condition, Study
-from alsiseg.study.report import Evidence, evidence, summary, write_report
+from alsiseg.study.report import Evidence, evidence, summaries, summary, write_report
 from alsiseg.study.rows import Row, read
 from alsiseg.study.running import run
 from alsiseg.study.scores import SCORES, Place, Score
@@ -33,6 +33,7 @@ __all__ = [
     "evidence",
     "read",
     "run",
+    "summaries",
     "summary",
     "write_report",
 ]

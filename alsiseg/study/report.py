@@ -9,7 +9,7 @@ from pathlib import Path
 from alsiseg.claims import CLAIMS, MET, NOT_MET, NOT_TESTABLE, SMALLEST_VOLUME, Outcome
 from alsiseg.phantom import DIFFICULTIES
 from alsiseg.phases import NETWORKS
-from alsiseg.profiles import TRAINED_ON
+from alsiseg.profiles import PROFILES, TRAINED_ON
 from alsiseg.study import curves, judging, rows
 from alsiseg.study.answers import PAIRS, SETTINGS, Answer, answer, by_setting, number, silicon_connected
 from alsiseg.study.effects import Effects, effects
@@ -127,16 +127,31 @@ def summary(path: str | Path, claims: Collection[str] | None = None) -> str:
     """
     if not Path(path).is_file():
         return f"No study lies at `{path}` yet; `python -m alsiseg.study` makes one, in some hours on two cores."
-    return _short(evidence(path), claims or CLAIMS)
+    return "\n\n".join([*_short(evidence(path), claims or CLAIMS), _LEGEND]) + "\n"
 
 
-def _short(found: Evidence, wanted: Collection[str]) -> str:
-    parts = [_scope(found), _verdicts(found, wanted), _LEGEND, "\n".join(_in_words(found, wanted))]
+def summaries(folder: str | Path, claims: Collection[str] | None = None) -> str:
+    """Write the short answers of the studies of all sizes that are kept, as `summary` does.
+
+    Parameters
+    ----------
+    folder
+        Holds ``<profile>/study/study.csv``.
+    claims
+        As in `summary`.
+    """
+    paths = [path for name in PROFILES if (path := Path(folder) / name / "study" / "study.csv").is_file()]
+    parts = [part for path in paths for part in _short(evidence(path), claims or CLAIMS)]
+    return "\n\n".join([*parts, _LEGEND]) + "\n" if parts else summary(Path(folder) / "study.csv")
+
+
+def _short(found: Evidence, wanted: Collection[str]) -> list[str]:
+    parts = [_scope(found), _verdicts(found, wanted), "\n".join(_in_words(found, wanted))]
     compared = [e for e in found.effects if e.score.claim in wanted and e.specimen == "slow"]
     if compared:
         lines = [f"* {e.difficulty} scans: {e.sentence}" for e in compared]
         parts.append("Labels or weights, on an unseen slowly cooled specimen:\n\n" + "\n".join(lines))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return [part for part in parts if part]
 
 
 _LEGEND = (
@@ -223,7 +238,8 @@ def full_text(found: Evidence) -> str:
     """Write everything that a study found as Markdown."""
     parts = [
         "# What the study found",
-        _short(found, CLAIMS),
+        *_short(found, CLAIMS),
+        _LEGEND,
         "![What weights and labels gain, seed by seed](fig_study_gains.png)",
         "![Scores of every training](fig_study.png)",
         "## Claim by claim",
