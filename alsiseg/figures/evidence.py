@@ -59,7 +59,7 @@ def weight_maps(panels: Sequence[MapPanel], *, published: Sequence[tuple[float, 
     published : sequence of (silicon, interface)
         Weights to be marked by a dot: those of the paper.
     """
-    figure = manner.new_figure(height_mm=72)
+    figure = manner.new_figure(height_mm=76)
     every_axes = np.atleast_1d(figure.subplots(1, len(panels)))
     for axes, panel in zip(every_axes, panels, strict=True):
         picture = show_map(axes, panel, published=published)
@@ -92,7 +92,8 @@ def show_map(axes: Axes, panel: MapPanel, *, published: Sequence[tuple[float, fl
         if silicon in panel.silicon and interface in panel.interface:
             x, y = list(panel.interface).index(interface) - 0.36, list(panel.silicon).index(silicon) + 0.36
             axes.plot(x, y, **_PUBLISHED)
-    axes.set(xlabel="interface weight $ω_{Int}$", ylabel="silicon weight $ω_{Si}$", title=panel.title)
+    title = panel.title.replace(", ", ",\n")  # a line of it is as wide as a map
+    axes.set(xlabel="interface weight $ω_{Int}$", ylabel="silicon weight $ω_{Si}$", title=title)
     axes.set_xticks(range(len(panel.interface)), [f"{weight:g}" for weight in panel.interface])
     axes.set_yticks(range(len(panel.silicon)), [f"{weight:g}" for weight in panel.silicon])
     axes.tick_params(length=0)
