@@ -6,6 +6,7 @@ import io
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,26 +61,47 @@ class Row:
 Value = tuple[str, str, float, float]  # of, quantity, value, truth
 
 
-def values_of(labels_zyx: Labels, truth_zyx: Labels) -> Iterator[Value]:
-    """Measure everything of a segmentation that a study reports."""
-    nothing = float("nan")
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """Labels, and how their networks hang together: counted when first asked for, and once.
+
+    Attributes
+    ----------
+    labels_zyx : uint8 (Z, Y, X)
+    """
+
+    labels_zyx: Labels
+
+    @cached_property
+    def networks(self) -> dict[str, dict[str, float]]:
+        """Volume fraction, interconnectivity, Euler and Betti numbers of every network, by 26 and 6."""
+        return _networks(self.labels_zyx)
+
+
+def values_of(found: Counted | Labels, true: Counted | Labels) -> Iterator[Value]:
+    """Measure everything of a segmentation that a study reports; what is `Counted` is not counted again."""
+    found, true = _counted(found), _counted(true)
+    labels_zyx, truth_zyx, nothing = found.labels_zyx, true.labels_zyx, float("nan")
     yield WHOLE, "accuracy_pct", 100 * metrics.accuracy(labels_zyx, truth_zyx), nothing
     yield WHOLE, "interface_accuracy_pct", 100 * metrics.interface_accuracy(labels_zyx, truth_zyx), nothing
     for phase, dice in metrics.dice_per_phase(labels_zyx, truth_zyx).items():
         yield Phase(phase).name.lower(), "dice", dice, nothing
-    yield from topology_of(labels_zyx, truth_zyx)
+    yield from topology_of(found, true)
 
 
-def topology_of(labels_zyx: Labels, truth_zyx: Labels) -> Iterator[Value]:
+def topology_of(found: Counted | Labels, true: Counted | Labels) -> Iterator[Value]:
     """Measure how the three networks hang together, beside the truth."""
-    found, true = _networks(labels_zyx), _networks(truth_zyx)
-    for network in NETWORKS:
-        for quantity, value in found[network].items():
-            yield network, quantity, value, true[network][quantity]
+    of_truth = _counted(true).networks
+    for network, values in _counted(found).networks.items():
+        for quantity, value in values.items():
+            yield network, quantity, value, of_truth[network][quantity]
+
+
+def _counted(labels: Counted | Labels) -> Counted:
+    return labels if isinstance(labels, Counted) else Counted(labels)
 
 
 def _networks(labels_zyx: Labels) -> dict[str, dict[str, float]]:
-    """Volume fraction, interconnectivity, Euler and Betti numbers of every network, by 26 and 6."""
     measured: dict[str, dict[str, float]] = {name: {} for name in NETWORKS}
     for connectivity in (26, 6):
         counts = NetworkCounts.of(labels_zyx, connectivity=connectivity, cavities=True)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import Any
 from alsiseg import dataset, ground_truth, metrics, phantom, prediction, runs, training, volumes
 from alsiseg.study import rows as tidy
 from alsiseg.study.plan import UNSEEN_SEED, Condition, Study
-from alsiseg.study.rows import TEST_SECTION, Row
+from alsiseg.study.rows import TEST_SECTION, Counted, Row
 from alsiseg.study.settings import check_same
 
 TABLE = "study.csv"
@@ -166,12 +166,12 @@ def _rows(study: Study, condition: Condition, home: Path, run_dir: Path, device:
     trained = runs.load_network(run_dir, study.profile.reported_epoch)
     for casting in study.unseen:
         pair = specimen(study, home, casting, condition.difficulty, UNSEEN_SEED)
-        truth_zyx = pair.truth_zyx[:]
+        truth = _truth(study, pair.truth_zyx[:])
         for recipe, options in study.recipes.items():
             started = time.perf_counter()
             labels_zyx = prediction.segment(pair.grey_zyx, trained, device=device, options=options)
             speed = labels_zyx.size / (time.perf_counter() - started)
-            yield from _of_volume(study, condition, casting, recipe, labels_zyx, truth_zyx)
+            yield from _of_volume(study, condition, casting, recipe, labels_zyx, truth)
             yield _row(condition, casting, recipe, False, (tidy.WHOLE, "voxels_per_s", speed, float("nan")))
 
 
@@ -179,17 +179,27 @@ def _of_test_section(study: Study, condition: Condition, home: Path, run_dir: Pa
     """Measure the labels of the test section against the truth, whatever the network learned from."""
     _, labels_zyx = runs.read_test(run_dir, study.profile.reported_epoch)
     pair = specimen(study, home, "slow", condition.difficulty, study.profile.specimen_seed)
-    truth_zyx = dataset.test_section(pair.truth_zyx, labels_zyx.shape[1])
-    yield from _of_volume(study, condition, TEST_SECTION, "slices", labels_zyx, truth_zyx)
+    truth = _truth(study, dataset.test_section(pair.truth_zyx, labels_zyx.shape[1]))
+    yield from _of_volume(study, condition, TEST_SECTION, "slices", labels_zyx, truth)
+
+
+def _truth(study: Study, truth_zyx: tidy.Labels) -> tuple[Counted, Counted]:
+    """A truth as it is, and without specks; counted once for all that is compared with it."""
+    return Counted(truth_zyx), Counted(metrics.without_specks(truth_zyx, study.min_voxels))
 
 
 def _of_volume(
-    study: Study, condition: Condition, name: str, recipe: str, labels_zyx: tidy.Labels, truth_zyx: tidy.Labels
+    study: Study,
+    condition: Condition,
+    name: str,
+    recipe: str,
+    labels_zyx: tidy.Labels,
+    truth: tuple[Counted, Counted],
 ) -> Iterator[Row]:
-    for value in tidy.values_of(labels_zyx, truth_zyx):
+    as_it_is, cleaned = truth
+    for value in tidy.values_of(labels_zyx, as_it_is):
         yield _row(condition, name, recipe, False, value)
-    cleaned = (metrics.without_specks(labels, study.min_voxels) for labels in (labels_zyx, truth_zyx))
-    for value in tidy.topology_of(*cleaned):
+    for value in tidy.topology_of(metrics.without_specks(labels_zyx, study.min_voxels), cleaned):
         yield _row(condition, name, recipe, True, value)
 
 

@@ -96,8 +96,14 @@ def _measure(comparison: Comparison, family: Family, trained: Mapping[int, Path]
         missing = [seeds for seeds, path in paths.items() if not path.exists()]
         if missing:
             scene = comparison.scene(name, family.difficulty)
+            truths = scene.truths(comparison.study.min_voxels)
             for seeds, found in _ballots(comparison, family, trained, scene, missing):
-                tidy.write(_rows(comparison, family, scene, seeds, found), paths[seeds])
+                tester = Tester(scene, truths, _key(family, seeds))
+                tidy.write(_rows(comparison, family, tester, seeds, found), paths[seeds])
+
+
+def _key(family: Family, seeds: tuple[int, ...]) -> Row:
+    return key_of(family.difficulty, str(family.weights), seeds[0] if len(seeds) == 1 else ALL_SEEDS)
 
 
 def _ballots(
@@ -122,12 +128,10 @@ def _ballots(
 
 
 def _rows(
-    comparison: Comparison, family: Family, scene: Scene, seeds: tuple[int, ...], found: Mapping[str, Ballot]
+    comparison: Comparison, family: Family, tester: Tester, seeds: tuple[int, ...], found: Mapping[str, Ballot]
 ) -> Iterator[Row]:
     """Measure every recipe of one network, or of an ensemble."""
-    plan = comparison.study
-    key = key_of(family.difficulty, str(family.weights), seeds[0] if len(seeds) == 1 else ALL_SEEDS)
-    tester = Tester(scene, scene.truths(), plan.min_voxels, key)
+    plan, scene = comparison.study, tester.scene
     training_s = comparing.training_seconds(comparison) * len(seeds)
     for name, ballot in found.items():
         recipe = family.recipe(name)
@@ -157,7 +161,7 @@ def _measure_truths(comparison: Comparison, difficulty: str) -> None:
         if not path.exists():
             scene = comparison.scene(name, difficulty)
             key = key_of(difficulty, "none", ALL_SEEDS)
-            tidy.write(Tester(scene, scene.truths(), comparison.study.min_voxels, key).of_truth(), path)
+            tidy.write(Tester(scene, scene.truths(comparison.study.min_voxels), key).of_truth(), path)
 
 
 def _collected(comparison: Comparison) -> list[Row]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from alsiseg import metrics
 from alsiseg.phantom import DIFFICULTIES
 from alsiseg.study import rows as tidy
-from alsiseg.study.rows import WHOLE, Row
+from alsiseg.study.rows import WHOLE, Counted, Row
 from alsiseg.study.running import Pair
 from alsiseg.study.topology import recipes
 from alsiseg.study.topology.recipes import HOLES, Ballot, Labels, Tuning
@@ -51,11 +52,12 @@ class Scene:
             return cls(name, pair, difficulty, slice(0, n_z // 2), slice(n_z // 2, n_z))
         return cls(name, pair, difficulty, slice(0, 0), slice(0, n_z))
 
-    def truths(self) -> dict[str, Labels]:
+    def truths(self, min_voxels: int) -> "dict[str, Versions]":
         """Both truths of the slices that are judged, by what stands behind the name of the specimen."""
         truth_zyx = self.pair.truth_zyx[:]
         seen_zyx = resolvable_truth(truth_zyx, DIFFICULTIES[self.difficulty]["synchrotron"])
-        return {"": truth_zyx[self.judged], RESOLVABLE: seen_zyx[self.judged]}
+        both = {"": truth_zyx, RESOLVABLE: seen_zyx}
+        return {behind: Versions(labels_zyx[self.judged], min_voxels) for behind, labels_zyx in both.items()}
 
     def tunings(self, ballot: Ballot, min_voxels: int, *, thresholds: bool) -> dict[str, Tuning]:
         """Choose smoothing, and perhaps thresholds, on the slices meant for it."""
@@ -63,24 +65,51 @@ class Scene:
         return recipes.tuned(votes_czyx, truth_zyx, min_voxels=min_voxels, thresholds=thresholds)
 
 
+@dataclass(frozen=True, eq=False)
+class Versions:
+    """Labels as they are, without specks, and without specks and holes; each is made and counted once.
+
+    Attributes
+    ----------
+    labels_zyx : uint8 (Z, Y, X)
+    min_voxels : int
+        Specks and holes with fewer voxels are cleaned away.
+    """
+
+    labels_zyx: Labels
+    min_voxels: int
+
+    @cached_property
+    def as_they_are(self) -> Counted:
+        """The labels."""
+        return Counted(self.labels_zyx)
+
+    @cached_property
+    def cleaned(self) -> Counted:
+        """Without specks."""
+        return Counted(metrics.without_specks(self.labels_zyx, self.min_voxels))
+
+    @cached_property
+    def filled(self) -> Counted:
+        """Without specks and then without holes."""
+        return Counted(recipes.without_holes(self.cleaned.labels_zyx, self.min_voxels))
+
+
 @dataclass(frozen=True)
 class Tester:
-    """Measures labels of one scene; the truths are made once.
+    """Measures labels of one scene.
 
     Attributes
     ----------
     scene : Scene
     truths : dict
-        See `Scene.truths`.
-    min_voxels : int
-        Specks and holes with fewer voxels are cleaned away for the cleaned rows, in labels and truth alike.
+        See `Scene.truths`; what is measured is cleaned as they are.
     key : Row
         Names difficulty, labels, weights and seed; everything else is replaced.
     """
 
     scene: Scene
-    truths: dict[str, Labels]
-    min_voxels: int
+    truths: dict[str, Versions]
     key: Row
 
     def of_ballot(
@@ -103,21 +132,20 @@ class Tester:
 
     def of_labels(self, labels_zyx: Labels, recipe: str, *, holes: bool = False) -> Iterator[Row]:
         """Measure labels as they are, without specks, and perhaps without specks and holes."""
-        for behind, truth_zyx in self.truths.items():
-            for value in tidy.values_of(labels_zyx, truth_zyx):
+        found = Versions(labels_zyx, self.truths[""].min_voxels)
+        for behind, true in self.truths.items():
+            for value in tidy.values_of(found.as_they_are, true.as_they_are):
                 yield self._row(behind, recipe, False, value)
-            found_zyx, true_zyx = (metrics.without_specks(each, self.min_voxels) for each in (labels_zyx, truth_zyx))
-            for value in tidy.values_of(found_zyx, true_zyx):
+            for value in tidy.values_of(found.cleaned, true.cleaned):
                 yield self._row(behind, recipe, True, value)
             if holes:
-                filled = (recipes.without_holes(each, self.min_voxels) for each in (found_zyx, true_zyx))
-                for value in tidy.values_of(*filled):
+                for value in tidy.values_of(found.filled, true.filled):
                     yield self._row(behind, recipe + HOLES, True, value)
 
     def of_truth(self) -> Iterator[Row]:
         """Measure what the scan could show as if it were a segmentation, against the truth."""
         one = replace(self, truths={"": self.truths[""]}, key=replace(self.key, weights="none"))
-        return one.of_labels(self.truths[RESOLVABLE], TRUTH_ITSELF)
+        return one.of_labels(self.truths[RESOLVABLE].labels_zyx, TRUTH_ITSELF)
 
     def _row(self, behind: str, recipe: str, cleaned: bool, value: tidy.Value) -> Row:
         what: dict[str, Any] = dict(zip(("of", "quantity", "value", "truth"), value, strict=True))
