@@ -109,10 +109,14 @@ def test_two_processes_share_a_study(tmp_path, monkeypatch):
         HIGH_WEIGHTS,
     }
     assert done_here == [conditions[1], conditions[0]]
+    more = study.run(replace(SMALL, difficulties=("hard",)), tmp_path, say=said.append)
+    assert {row.difficulty for row in study.read(more)} == {"clean", "hard"}
 
 
 def _write_a_row(home, condition):
-    row = Row("clean", "truth", str(condition.weights), 0, "slow", "slices", True, "silicon", "euler_26", 1, 2)
+    row = Row(
+        condition.difficulty, "truth", str(condition.weights), 0, "slow", "slices", True, "silicon", "euler_26", 1, 2
+    )
     rows.write([row], running.measured_path(home, condition))
 
 

@@ -1,7 +1,7 @@
 """What a study trains and on what it tests: every condition, every seed, all fixed before a result is seen."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from types import MappingProxyType
 
@@ -86,6 +86,11 @@ class Study:
         weights = self.profile.weight_settings
         every = product(range(self.n_seeds), self.difficulties, self.labels, weights)
         return [Condition(difficulty, labels, weight, seed) for seed, difficulty, labels, weight in every]
+
+    @property
+    def whole(self) -> "Study":
+        """The same under every difficulty and with labels of both kinds."""
+        return replace(self, difficulties=tuple(DIFFICULTIES), labels=tuple(TRAINED_ON))
 
     @property
     def unseen(self) -> dict[str, tuple[int, int, int]]:

@@ -43,7 +43,8 @@ def run(study: Study, home: str | Path, *, device: str = "auto", say: Callable[[
     Returns
     -------
     Path
-        `study.csv`, written anew after every condition (see `rows.Row`).
+        `study.csv`, written anew after every condition (see `rows.Row`), with what earlier calls measured under other
+        ones.
 
     Raises
     ------
@@ -52,7 +53,8 @@ def run(study: Study, home: str | Path, *, device: str = "auto", say: Callable[[
     """
     home = Path(home)
     check_same(replace(study, recipes=dict(study.recipes)), home, may_differ=GROWING)
-    return carry_out(study, study.conditions, home, TABLE, device=device, say=say)
+    every = study.whole.conditions
+    return carry_out(study, study.conditions, home, TABLE, of_table=every, device=device, say=say)
 
 
 def carry_out(
@@ -61,10 +63,20 @@ def carry_out(
     home: Path,
     table: str,
     *,
+    of_table: Sequence[Condition] = (),
     device: str = "auto",
     say: Callable[[str], object] = print,
 ) -> Path:
     """Train and measure what is missing of `conditions`, and keep the rows of all of them in one table.
+
+    Parameters
+    ----------
+    study, conditions, home, device, say
+        As for `run`.
+    table
+        Its name in `home`.
+    of_table
+        What the table is to hold where it has been measured; none for `conditions`.
 
     Returns
     -------
@@ -85,10 +97,10 @@ def carry_out(
             when = "starting" if left is None else f"about {_clock(left)} left"
             say(f"[{conditions.index(condition) + 1}/{len(conditions)}] {condition} ({when})")
             measured(study, condition, home, device)
-        _collect(conditions, home, table)
+        _collect(of_table or conditions, home, table)
     if elsewhere:
         say(f"{elsewhere} of {len(conditions)} are in work elsewhere; who does them adds them to the table")
-    return _collect(conditions, home, table)
+    return _collect(of_table or conditions, home, table)
 
 
 def _collect(conditions: Sequence[Condition], home: Path, table: str) -> Path:
