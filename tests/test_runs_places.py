@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +143,24 @@ def test_a_run_folder_is_locked_for_one_training_at_a_time(tmp_path):
             pass
     with runs.locked(str(tmp_path / "run")):
         pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_has_claimed_is_left_to_it_or_waited_for(tmp_path):
+    ended = threading.Event()
+
+    def wait_for_it() -> bool:
+        with runs.claimed(tmp_path / "specimen", wait=True) as ours:
+            return ours and ended.is_set()
+
+    with ThreadPoolExecutor(1) as pool:
+        with runs.claimed(tmp_path / "specimen") as ours:
+            assert ours
+            with runs.claimed(tmp_path / "specimen") as again:
+                assert not again
+            waiting = pool.submit(wait_for_it)
+            ended.set()
+        assert waiting.result(timeout=60)
     assert list(tmp_path.iterdir()) == []
 
 
