@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from socket import gethostname
 
 import numpy as np
 import pytest
@@ -146,7 +148,7 @@ def test_a_run_folder_is_locked_for_one_training_at_a_time(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_another_has_claimed_is_left_to_it_or_waited_for(tmp_path):
+def test_what_another_has_claimed_is_left_to_it_or_waited_for_with_a_word(tmp_path, capsys):
     ended = threading.Event()
 
     def wait_for_it() -> bool:
@@ -159,6 +161,9 @@ def test_what_another_has_claimed_is_left_to_it_or_waited_for(tmp_path):
             with runs.claimed(tmp_path / "specimen") as again:
                 assert not again
             waiting = pool.submit(wait_for_it)
+            while not (said := capsys.readouterr().out) and not waiting.done():
+                time.sleep(0.01)
+            assert said == f"waiting for {tmp_path / 'specimen'}, made by process {os.getpid()} on {gethostname()}\n"
             ended.set()
         assert waiting.result(timeout=60)
     assert list(tmp_path.iterdir()) == []

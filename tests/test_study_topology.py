@@ -329,9 +329,20 @@ def test_the_report_names_every_recipe_and_draws_them(tmp_path):
     text = path.read_text("utf-8")
     assert "| three views | 50.00 | nan | +12.2 ± 90.7 / +12.2 ± 90.7" in text
     assert "fewer than 40 voxels" in text
-    assert "clean: **three views** (smoothed by nan, nan, nan voxels; " in text
+    assert "clean: **three views** (smoothing and threshold were not tried)." in text
     drawn = {file.name for file in (tmp_path / "figures").iterdir()}
     assert drawn == {f"fig_recipes_clean.{end}" for end in ("png", "pdf", "csv")}
+
+
+def test_the_report_says_how_the_best_recipe_was_tuned_where_anything_was():
+    tunings = {"sigma_voxel": 0.8, "silicon_factor": 1.1}
+    key = replace(key_of("clean", "1, 1, 1", 0), specimen=VALIDATION, recipe="slices + smoothed + threshold")
+    best = scored(key.recipe, VALIDATION, {0: 1}) + [
+        replace(key, of="all phases", quantity=name, value=value) for name, value in tunings.items()
+    ]
+    text = topology_report.text([*SCORES, *best], 40)
+    assert "were tuned on one half of a validation specimen" in text
+    assert f"clean: **{key.recipe}** (smoothed by 0.8 voxels; silicon's votes times 1.1; a value for each" in text
 
 
 def test_a_compressed_table_is_read_as_it_was_written_and_a_torn_one_is_refused(tmp_path):

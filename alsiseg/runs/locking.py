@@ -43,7 +43,7 @@ def claimed(path: str | Path, *, wait: bool = False) -> Iterator[bool]:
     path
         It need not be there.
     wait
-        Wait until the other has ended, then claim it.
+        Say who has it, wait until the other has ended, then claim it.
 
     Raises
     ------
@@ -52,17 +52,17 @@ def claimed(path: str | Path, *, wait: bool = False) -> Iterator[bool]:
     """
     file = _lock_file(Path(path))
     check_place(file)
-    lock = FileLock(file, blocking=wait)
+    lock = FileLock(file, blocking=False)
     with failures_of_disk(file):
         if not file.parent.is_dir():
             file.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire()
         except Timeout:
-            ours = False
-        else:
-            ours = True
-    if not ours:
+            if wait:
+                print(f"waiting for {path}, made by {_holder(file)}", flush=True)
+                lock.acquire(blocking=True)
+    if not lock.is_locked:
         yield False
         return
     try:

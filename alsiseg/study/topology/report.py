@@ -8,8 +8,8 @@ import numpy as np
 from alsiseg.claims import WITHOUT_WEIGHTS
 from alsiseg.phases import NETWORKS
 from alsiseg.study.answers import Estimate, estimate
-from alsiseg.study.rows import WHOLE, Row, read
-from alsiseg.study.topology.recipes import ENSEMBLE, HOLES, SLICES, THRESHOLD
+from alsiseg.study.rows import WHOLE, Row, markdown_table, read
+from alsiseg.study.topology.recipes import ENSEMBLE, HOLES, SLICES, SMOOTHED, THRESHOLD
 from alsiseg.study.topology.tested import RESOLVABLE, TRUTH_ITSELF, VALIDATION
 from alsiseg.volumes import written_whole
 
@@ -90,6 +90,11 @@ class Findings:
         names = dict.fromkeys(recipe for found, _, recipe in self._found if found == difficulty)
         return [name for name in names if name != TRUTH_ITSELF]
 
+    @property
+    def tuned(self) -> bool:
+        """Whether smoothing and threshold were tried at all (they are left out of a brief comparison)."""
+        return any(tuning in recipe for _, _, recipe in self._found for tuning in (SMOOTHED, THRESHOLD))
+
     def best(self, difficulty: str) -> str | None:
         """Choose the recipe with the least misses on the validation specimen, over all seeds."""
         scores = {
@@ -166,15 +171,15 @@ def table(findings: Findings, difficulty: str, specimen: str) -> str:
         "training s",
         "segmenting s per 10⁶ voxels",
     ]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = []
     for recipe in findings.recipes(difficulty):
         if by_seed := findings.of(difficulty, specimen, recipe):
             seen = findings.of(difficulty, specimen + RESOLVABLE, recipe)
             shares = [value_over_seeds(by_seed, q).mean for q in ("accuracy_pct", "interface_accuracy_pct")]
             costs = [value_over_seeds(by_seed, q).mean for q in ("training_s", "inference_s_per_mvoxel")]
             errors = [_three(by_seed, quantity) for quantity in NAMES] + [_three(seen, q) for q in (EULER_26, EULER_6)]
-            lines.append(_line([recipe, *(f"{s:.2f}" for s in shares), *errors, *(f"{c:.3g}" for c in costs)]))
-    return "\n".join(lines)
+            lines.append([recipe, *(f"{s:.2f}" for s in shares), *errors, *(f"{c:.3g}" for c in costs)])
+    return markdown_table(head, lines)
 
 
 def _three(by_seed: BySeed, quantity: str) -> str:
@@ -190,15 +195,11 @@ def _plus_minus(value: Estimate) -> str:
     return f"{value.mean:+.{digits}f}{half}"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def truths_table(findings: Findings) -> str:
     """Write how the Euler numbers of the truth change when it is shown as the scan could show it."""
     head = ["specimen", "voxels alike %", "network"]
     head += [f"{NAMES[q]} of the {what}" for q in (EULER_26, EULER_6) for what in ("truth", "resolvable truth")]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = []
     for difficulty in findings.difficulties:
         for specimen in findings.unseen:
             for found in findings.of(difficulty, specimen, TRUTH_ITSELF).values():
@@ -206,8 +207,8 @@ def truths_table(findings: Findings) -> str:
                     pairs = [found.pair(quantity, network, cleaned=False) for quantity in (EULER_26, EULER_6)]
                     cells = [f"{number:,.0f}" for value, truth in pairs for number in (truth, value)]
                     place = [f"{specimen}, {difficulty}", f"{found.value('accuracy_pct'):.2f}", network]
-                    lines.append(_line([*place, *cells]))
-    return "\n".join(lines)
+                    lines.append([*place, *cells])
+    return markdown_table(head, lines)
 
 
 def chosen(findings: Findings, difficulty: str) -> str:
@@ -215,6 +216,8 @@ def chosen(findings: Findings, difficulty: str) -> str:
     recipe = findings.best(difficulty)
     if recipe is None:
         return f"{difficulty}: none, the validation specimen has not been measured."
+    if not findings.tuned:
+        return f"{difficulty}: **{recipe}** (smoothing and threshold were not tried)."
     found = findings.of(difficulty, VALIDATION, recipe).values()
     values = {quantity: [f"{each.value(quantity):.3g}" for each in found] for quantity in TUNED}
     tunings = [words.format(", ".join(values[quantity])) for quantity, words in TUNED.items()]
@@ -241,8 +244,7 @@ def judged(findings: Findings) -> list[tuple[list[str], bool]]:
 def aims_table(findings: Findings) -> str:
     """Write which aims the best recipe meets on the unseen specimens."""
     head = ["difficulty", "recipe", "specimen", "quantity", "network", "aim", "error, mean over trainings", "verdict"]
-    lines = [_line([*cells, f"**{'met' if met else 'missed'}**"]) for cells, met in judged(findings)]
-    return "\n".join([_line(head), _line(["---"] * len(head)), *lines])
+    return markdown_table(head, ([*cells, f"**{'met' if met else 'missed'}**"] for cells, met in judged(findings)))
 
 
 def summary(path: str | Path) -> str:
@@ -274,6 +276,13 @@ def summary(path: str | Path) -> str:
     )
 
 
+_TUNED = (
+    "Smoothing (the votes of every phase by a Gaussian) and threshold (a factor on silicon's votes) were tuned on one "
+    "half of a validation specimen; the best recipe was chosen on the other half."
+)
+_NOT_TUNED = "Smoothing and threshold were not tried; the best recipe was chosen on one half of a validation specimen."
+
+
 def text(rows: Sequence[Row], min_voxels: int) -> str:
     """Write the whole report as Markdown."""
     findings = Findings(rows)
@@ -282,9 +291,7 @@ def text(rows: Sequence[Row], min_voxels: int) -> str:
         "Errors are those of cleaned labels against the cleaned truth, silicon / aluminides / hybrid, mean over seeds "
         "± half the 95 % interval; an ensemble has one value. Cleaned means without specks of fewer than "
         f"{min_voxels} voxels; where holes are filled, without holes of fewer voxels too. A positive error of an Euler "
-        "number means too few branches or too many pieces. Smoothing (the votes of every phase by a Gaussian) and "
-        "threshold (a factor on silicon's votes) were tuned on one half of a validation specimen; the best recipe was "
-        "chosen on the other half.",
+        f"number means too few branches or too many pieces. {_TUNED if findings.tuned else _NOT_TUNED}",
         "## The truth as the scan could show it",
         truths_table(findings),
     ]
