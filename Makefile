@@ -1,10 +1,13 @@
 # Two commands: `make figures` and `make test`. Each makes .venv first when it is missing. `make redraw` trains nothing.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
-PROFILE ?= quick
 VENV = .venv
 RUN = $(VENV)/bin/python -m
 
 .PHONY: figures redraw test lab bench check clean
+
+# `make redraw` takes the largest size that data/reference holds.
+figures lab: PROFILE ?= quick
+redraw: PROFILE ?= standard
 
 figures: $(VENV)/ready
 	$(RUN) alsiseg figures --profile $(PROFILE)
