@@ -57,12 +57,15 @@ def plot_errors(
     largest = max((abs(mean) for by_network in panel.values() for mean, _, _ in by_network.values()), default=0.0)
     axes.axvspan(-aim, aim, color="0.9", linewidth=0, label=f"aim: ± {aim:g} %")
     axes.axvline(0, **manner.TRUTH_STYLE)
+    axes.hlines(np.arange(1, len(names)) - 0.5, 0, 1, color="0.88", linewidth=0.4, transform=axes.get_yaxis_transform())
     rows = {name: row for row, name in enumerate(names) if name in panel}
     for shift, network in zip((-0.25, 0.0, 0.25), NETWORK_COLOURS, strict=True):
         found = np.array([panel[name][network] for name in rows]).reshape(-1, 3)
         means, lows, highs = found.T
         reach = np.nan_to_num(np.stack([means - lows, highs - means]))
-        style: dict[str, Any] = {"color": NETWORK_COLOURS[network], "fmt": NETWORK_MARKERS[network], "elinewidth": 0.8}
+        colour = NETWORK_COLOURS[network]
+        style: dict[str, Any] = {"color": colour, "fmt": NETWORK_MARKERS[network], "elinewidth": 0.8}
+        style["ecolor"] = (colour, 0.5)  # a mean stands out from the intervals beside it
         axes.errorbar(means, np.array(list(rows.values())) + shift, xerr=reach, **style, label=network)
     axes.set_xscale("symlog", linthresh=STRAIGHT_TO_PCT)
     axes.set_xlim(-1.6 * max(largest, 100), 1.6 * max(largest, 100))
