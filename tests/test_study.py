@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -84,6 +85,13 @@ def test_a_folder_may_grow_where_that_is_said(tmp_path):
     settings.check_same(Now("a", sizes=(1, 3)), tmp_path, may_differ=("sizes",))
     with pytest.raises(ValueError, match=r"other settings \(name\)"):
         settings.check_same(Now("b", sizes=(1, 4)), tmp_path, may_differ=("sizes",))
+
+
+def test_a_folder_that_grew_says_all_that_it_was_asked_for(tmp_path):
+    settings.check_same(Now("a", sizes=(2,), added=3), tmp_path)
+    settings.check_same(Now("a", sizes=(1, 2), added=2), tmp_path, may_differ=("sizes", "added"))
+    written = json.loads((tmp_path / settings.NAME).read_text("utf-8"))
+    assert (written["sizes"], written["added"]) == ([2, 1], 3)
 
 
 def test_two_processes_share_a_study(tmp_path, monkeypatch):

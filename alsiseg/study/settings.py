@@ -23,7 +23,8 @@ def check_same(settings: Any, home: Path, *, may_differ: Collection[str] = ()) -
     home
         The folder.
     may_differ
-        Fields that say how much is done, not how: a folder may grow.
+        Fields that say how much is done, not how: a folder may grow. What is written is all that was asked for, now or
+        before.
 
     Raises
     ------
@@ -37,8 +38,14 @@ def check_same(settings: Any, home: Path, *, may_differ: Collection[str] = ()) -
         changed = [name for name in names if before.get(name) != now.get(name)]
         if changed:
             raise ValueError(f"{home} holds a study with other settings ({', '.join(changed)}); choose another folder")
+        now |= {name: _grown(before[name], now[name]) for name in may_differ if name in before and name in now}
     with volumes.written_whole(path) as partial:
         partial.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+
+
+def _grown(before: Any, now: Any) -> Any:
+    """Put two lists together, and take the larger of two numbers."""
+    return [*before, *(each for each in now if each not in before)] if isinstance(now, list) else max(before, now)
 
 
 def with_defaults(before: Any, now: Any) -> Any:
